@@ -1,0 +1,1 @@
+"""The online half: what answers in production. Imports nothing from `flows`."""

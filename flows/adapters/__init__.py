@@ -1,0 +1,1 @@
+"""The only rooms that talk to DVC, MLflow, Prefect, processes and the bento store."""

@@ -1,0 +1,1 @@
+"""Scoring detectors on the same frames and deciding between them."""

@@ -1,0 +1,1 @@
+"""Frames, labels and what must hold of them."""

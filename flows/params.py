@@ -1,0 +1,287 @@
+"""params.yaml as frozen models: the only reader of that file, refusing what it does not know."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from flows.errors import ParamsError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A frozen section that refuses unknown keys and silent conversions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class RenderParams(Section):
+    """The demo data: cameras, clips and frames to draw."""
+
+    cameras: int = Field(ge=1, le=64, description="fixed cameras, each with its own viewpoint")
+    clips_per_camera: int = Field(ge=4, le=64, description="clips of each camera; half go to train")
+    frames_per_clip: int = Field(ge=1, le=1000, description="consecutive frames of each clip")
+    size_wh: list[int] = Field(min_length=2, max_length=2, description="frame width and height, px")
+    jpeg_quality: int = Field(ge=50, le=100, description="quality of the written JPEG")
+
+    @field_validator("size_wh")
+    @classmethod
+    def _size(cls, value: list[int]) -> list[int]:
+        if not all(64 <= side <= 4096 for side in value):
+            raise ValueError("each side must be 64 to 4096 px")
+        return value
+
+
+class ValidateParams(Section):
+    """What must hold of a dataset before it may train."""
+
+    min_box_px: float = Field(gt=0, le=100, description="smallest side of a box, px")
+    max_warnings_listed: Positive = Field(description="offending files listed per check")
+
+
+class TrainParams(Section):
+    """One training of a YOLO11 detector."""
+
+    start_from: Literal["champion", "model"] = Field(description="train on from the champion, or from `model`")
+    model: str = Field(min_length=1, description="a YOLO11 architecture (yolo11n.yaml) or the path of a checkpoint")
+    epochs: int = Field(ge=1, le=10_000, description="passes over the training split")
+    image_size: int = Field(ge=32, le=4096, description="side of the square input, px; a multiple of 32")
+    batch: int = Field(ge=1, le=4096, description="images a step")
+    learning_rate: float = Field(gt=0, le=1, description="initial learning rate")
+    optimizer: Literal["AdamW", "Adam", "SGD", "auto"] = Field(description="optimiser; auto also picks the rate")
+    warmup_epochs: float = Field(ge=0, le=100, description="epochs of linear warm-up")
+    mosaic: Share = Field(description="probability of the mosaic augmentation")
+    freeze: int = Field(ge=0, le=23, description="first layers kept as they are")
+    workers: int = Field(ge=0, le=64, description="data loading processes; 0 loads in the training process")
+    cache: Literal["ram", "disk", "none"] = Field(description="where decoded images are kept between epochs")
+
+    @field_validator("image_size")
+    @classmethod
+    def _multiple_of_32(cls, value: int) -> int:
+        if value % 32:
+            low = value // 32 * 32
+            raise ValueError(f"is not a multiple of 32 (nearest: {low}, {low + 32})")
+        return value
+
+
+class Range(Section):
+    """A number searched between two bounds."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Range:
+        if not self.low < self.high:
+            raise ValueError(f"the range is empty: low {self.low} is not below high {self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"a logarithmic range needs low > 0, not {self.low}")
+        return self
+
+
+class Choices(Section):
+    """A value searched among some."""
+
+    choices: list[str | int | float] = Field(min_length=1)
+
+
+class TuneParams(Section):
+    """A search over training parameters."""
+
+    trials: int = Field(ge=1, le=10_000, description="trainings to try")
+    epochs: int = Field(ge=1, le=10_000, description="epochs of each trial")
+    sampler: Literal["tpe", "random"] = Field(description="how the next trial is chosen")
+    pruner: Literal["median", "hyperband", "none"] = Field(description="how hopeless trials are stopped")
+    space: dict[str, Range | Choices] = Field(description="key of `train` to a range or to choices")
+
+    @field_validator("space")
+    @classmethod
+    def _keys_of_train(cls, value: dict[str, Range | Choices]) -> dict[str, Range | Choices]:
+        known = set(TrainParams.model_fields) - {"epochs", "start_from"}
+        if unknown := sorted(set(value) - known):
+            raise ValueError(f"names no key of train: {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+        return value
+
+
+class ExportParams(Section):
+    """The engine to build, the thresholds it serves with, and the proof it must pass."""
+
+    engine: Literal["auto", "tensorrt", "openvino", "onnxruntime"] = Field(description="what runs the model")
+    precision: Literal["fp32", "fp16", "bf16"] = Field(description="arithmetic of the engine")
+    top_k: int = Field(ge=1, le=8400, description="candidates that leave the graph")
+    conf: Share = Field(description="confidence threshold that serving uses by default")
+    iou: Share = Field(description="NMS overlap threshold that serving uses by default")
+    max_det: Positive = Field(description="most boxes an answer holds by default")
+    parity_frames: Positive = Field(description="frames on which engine and PyTorch are compared")
+    parity_min_iou: Share = Field(description="least mean IoU of matched boxes")
+    parity_max_score_diff: Share = Field(description="largest mean score difference of matched boxes")
+
+
+class EvaluateParams(Section):
+    """How challenger and champion are compared on the frozen frames."""
+
+    split: Literal["test", "val"] = Field(description="the frozen frames")
+    unit: Literal["camera", "clip"] = Field(description="resampling unit")
+    min_units: int = Field(ge=2, description="fewer units: insufficient clusters")
+    alpha: float = Field(gt=0, lt=0.5, description="one-sided error of the interval")
+    replicates: int = Field(ge=100, le=100_000, description="bootstrap replicates")
+    min_map50_95: Share = Field(description="mAP50-95 floor of a first champion")
+    margin: Share = Field(description="mAP50-95 the challenger may lose overall")
+    slice_margin: Share = Field(description="mAP50-95 the challenger may lose in a slice")
+    min_objects_per_slice: Positive = Field(description="fewer objects: insufficient")
+
+
+class PackageParams(Section):
+    """The bento and the registered model."""
+
+    name: str = Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$", description="name of bento and registered model")
+
+
+class PromoteParams(Section):
+    """The evidence that a challenger must bring under live traffic."""
+
+    latency_budget_ms: float = Field(gt=0, description="a frame over this is slow")
+    max_slow_share: float = Field(gt=0, lt=1, description="share of slow frames that is tolerated")
+    max_error_share: float = Field(gt=0, lt=1, description="share of failed frames that is tolerated")
+    min_agreement: float = Field(gt=0, lt=1, description="mean agreement with the champion; below is rollback")
+    alpha: float = Field(gt=0, lt=0.5, description="false rollbacks over all metrics and looks")
+    shadow_frames: Positive = Field(description="pairs judged before users see the challenger")
+    canary_steps: list[Annotated[int, Field(ge=1, le=100)]] = Field(min_length=1, description="percent of cameras")
+    canary_frames: Positive = Field(description="pairs judged at each step")
+    bake_frames: Positive = Field(description="answers judged after the switch")
+    state_deadline_s: float = Field(gt=0, description="no verdict by then: hold")
+    drain_deadline_s: float = Field(gt=0, description="how long the old champion may finish its frames")
+
+    @field_validator("canary_steps")
+    @classmethod
+    def _rising(cls, value: list[int]) -> list[int]:
+        if sorted(set(value)) != value:
+            raise ValueError(f"must rise from step to step, not {value}")
+        return value
+
+
+class MonitorParams(Section):
+    """When production has drifted from the training reference."""
+
+    drift_share: Share = Field(description="share of drifted features that makes an alarm")
+    min_frames: Positive = Field(description="fewer production frames: no verdict")
+    threshold: float = Field(gt=0, le=10, description="distance at which a feature has drifted")
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    seed: int = Field(ge=0, lt=2**32, description="of rendering, training, tuning and resampling")
+    render: RenderParams
+    validate_: ValidateParams = Field(alias="validate")
+    train: TrainParams
+    tune: TuneParams
+    export: ExportParams
+    evaluate: EvaluateParams
+    package: PackageParams
+    promote: PromoteParams
+    monitor: MonitorParams
+
+    def digest(self) -> str:
+        """First 16 hex digits of the sha256 over the canonical JSON of all sections."""
+        text = json.dumps(self.model_dump(by_alias=True), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def read_params(path: Path, overrides: Sequence[str] = ()) -> Params:
+    """Read params.yaml, with overrides like `train.epochs=5` applied in memory.
+
+    Raises:
+        ParamsError: The file is missing or not YAML, or a key or value is refused.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParamsError(f"{path.name} is missing", f"Expected it at {path}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path.name} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise ParamsError(f"{path.name} must hold sections, not {type(tree).__name__}")
+    for override in overrides:
+        _assign(tree, *parse_override(override))
+    return parse_params(tree, path.name)
+
+
+def parse_params(tree: dict[str, Any], source: str) -> Params:
+    """Turn the tree read from `source` into `Params`. Raises ParamsError naming file, key, value and range."""
+    try:
+        return Params.model_validate(tree)
+    except ValidationError as error:
+        raise ParamsError("\n".join(_explain(source, item) for item in error.errors())) from None
+
+
+def parse_override(override: str) -> tuple[list[str], Any]:
+    """Split `a.b=c` into its key path and its YAML value. Raises ParamsError."""
+    key, equals, value = override.partition("=")
+    if not equals or not key.strip():
+        raise ParamsError(f"override {override!r} is not of the form section.key=value", "Example: -S train.epochs=5")
+    try:
+        return key.strip().split("."), yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ParamsError(f"override {override!r}: the value is not YAML") from None
+
+
+def _assign(tree: dict[str, Any], keys: list[str], value: Any) -> None:
+    node = tree
+    for depth, key in enumerate(keys):
+        if not isinstance(node, dict) or (key not in node and keys[0] != "tune"):
+            raise ParamsError(f"override {'.'.join(keys)}: there is no key {'.'.join(keys[: depth + 1])}{_nearest(key, node)}")
+        if depth < len(keys) - 1:
+            node = node.setdefault(key, {})
+    node[keys[-1]] = value
+
+
+def _nearest(key: str, known: Any) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(key, [str(name) for name in known], n=1) if isinstance(known, (dict, list)) else []
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def _explain(source: str, item: Any) -> str:
+    where = ".".join(str(part) for part in item["loc"] if part not in ("Range", "Choices"))
+    message = str(item["msg"]).removeprefix("Value error, ")
+    if item["type"] == "extra_forbidden":
+        return f"{source}: {where} is not a known key{_nearest(str(item['loc'][-1]), _siblings(item['loc']))}"
+    if item["type"] == "missing":
+        return f"{source}: {where} is missing{_description(item['loc'])}"
+    if item["type"] == "value_error":
+        joint = " = " if not isinstance(item["input"], dict) else ": "
+        shown = "" if isinstance(item["input"], dict) else f"{item['input']} "
+        return f"{source}: {where}{joint}{shown}{message}"
+    return f"{source}: {where} = {item['input']!r}: {message[:1].lower()}{message[1:]}{_description(item['loc'])}"
+
+
+def _section(loc: tuple[Any, ...]) -> type[BaseModel] | None:
+    model: type[BaseModel] = Params
+    for part in loc[:-1]:
+        field = next((f for n, f in model.model_fields.items() if part in (n, f.alias)), None)
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return None
+        model = field.annotation
+    return model
+
+
+def _siblings(loc: tuple[Any, ...]) -> list[str]:
+    model = _section(loc)
+    return [field.alias or name for name, field in model.model_fields.items()] if model else []
+
+
+def _description(loc: tuple[Any, ...]) -> str:
+    model = _section(loc)
+    field = model.model_fields.get(str(loc[-1])) if model else None
+    return f" ({field.description})" if field is not None and field.description else ""

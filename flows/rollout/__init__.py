@@ -1,0 +1,1 @@
+"""Bringing a challenger to the throne under live traffic, on evidence."""
