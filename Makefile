@@ -1,0 +1,41 @@
+# Everything a person or CI runs. Needs Python 3.11+, git and make; the rest is installed into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo test test-fast check install bench down clean
+.DEFAULT_GOAL := help
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+
+$(STAMP): constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed; name one: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "error: the venv module is missing (Debian: apt-get install python3-venv)"; exit 2; }
+	@echo "environment      installing $$(grep -c == constraints.txt) packages into $(VENV), about a minute and 7 GB"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $$(grep '^uv==' constraints.txt)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --requirement constraints.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+install: $(STAMP)  ## Make .venv with the pinned packages
+
+demo: $(STAMP)  ## From nothing to a champion that answers HTTP
+	@$(BIN)/tca demo
+
+check: $(STAMP)  ## Style, types and architecture
+	@$(BIN)/ruff check flows bentos tests benchmarks
+	@$(BIN)/ruff format --check --quiet flows bentos tests benchmarks
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+test: check  ## Checks and the whole test suite
+	@$(BIN)/python -m pytest
+
+down: $(STAMP)  ## Stop the local services
+	@$(BIN)/tca down
+
+clean:  ## Stop the services and remove what was made (data, artifacts, reports, local state)
+	@test ! -x $(BIN)/tca || $(BIN)/tca down
+	rm -rf .tca artifacts reports data

@@ -1,0 +1,238 @@
+"""MLflow: runs with their metrics, the registered model with its versions and aliases, and the champion's pointer file.
+
+The pointer (champion.json) is what DVC sees of the throne: its content is a dependency of training and evaluation.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flows.errors import OutsideError, ProjectError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+_METRIC_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./ ")
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A registered model: its number, the digest of its model.json, and the run that made it."""
+
+    version: str
+    digest: str
+    run_id: str
+    tags: Mapping[str, str]
+
+
+class Registry:
+    """One registered model in one MLflow store, and the pointer to its champion.
+
+    Every method raises OutsideError when the store does not answer.
+    """
+
+    def __init__(self, tracking_uri: str, name: str, home: Path, pointer: Path) -> None:
+        self._uri, self._name, self._home, self._pointer = tracking_uri, name, home, pointer
+        self._opened: MlflowClient | None = None
+
+    @property
+    def _client(self) -> MlflowClient:
+        if self._opened is None:
+            self._home.mkdir(parents=True, exist_ok=True)
+            from mlflow import MlflowClient
+
+            with _reached(self._uri):
+                self._opened = MlflowClient(self._uri, self._uri)
+        return self._opened
+
+    @contextmanager
+    def run(self, stage: str, tags: Mapping[str, str]) -> Iterator[RunLog]:
+        """A run of `stage`; it ends as FAILED when the body raises."""
+        client = self._client
+        with _reached(self._uri):
+            run = client.create_run(self._experiment(), run_name=stage, tags={**tags, "tca.stage": stage})
+        try:
+            yield RunLog(client, run.info.run_id)
+        except BaseException:
+            client.set_terminated(run.info.run_id, "FAILED")
+            raise
+        client.set_terminated(run.info.run_id, "FINISHED")
+
+    def register(self, run_id: str, artifact_dir: Path, digest: str, tags: Mapping[str, str]) -> ModelVersion:
+        """Register the files of `artifact_dir` under `run_id` as a new version and as the challenger.
+
+        A digest that is registered already keeps its version. The version is created last, so that an interruption
+        leaves artifacts of a run but never half a version.
+        """
+        client = self._client
+        with _reached(self._uri):
+            self._ensure_model()
+            found = self._find(digest)
+            if found is None:
+                client.log_artifacts(run_id, str(artifact_dir), "package")
+                source = f"{client.get_run(run_id).info.artifact_uri}/package"
+                made = client.create_model_version(
+                    self._name, source, run_id, tags={**tags, "tca.digest": digest}, await_creation_for=0
+                )
+                found = ModelVersion(str(made.version), digest, run_id, dict(made.tags))
+            client.set_registered_model_alias(self._name, CHALLENGER, found.version)
+        return found
+
+    def by_alias(self, alias: str) -> ModelVersion | None:
+        """The version that `alias` names, if any."""
+        from mlflow.exceptions import MlflowException
+
+        with _reached(self._uri):
+            try:
+                return _version(self._client.get_model_version_by_alias(self._name, alias))
+            except MlflowException as error:
+                if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                    return None
+                raise
+
+    def versions(self) -> list[ModelVersion]:
+        """All versions, oldest first."""
+        with _reached(self._uri):
+            found = self._client.search_model_versions(f"name = '{self._name}'")
+        return sorted(map(_version, found), key=lambda one: int(one.version))
+
+    def get(self, version: str) -> ModelVersion:
+        """One version by its number. Raises ProjectError when there is none."""
+        for one in self.versions():
+            if one.version == version:
+                return one
+        raise ProjectError(f"there is no version {version} of {self._name}", "See: tca status")
+
+    def tag(self, version: str, tags: Mapping[str, str]) -> None:
+        """Set tags on a version."""
+        with _reached(self._uri):
+            for key, value in tags.items():
+                self._client.set_model_version_tag(self._name, version, key, value)
+
+    def download(self, version: ModelVersion) -> Path:
+        """The version's package folder on this machine, fetched once and kept by digest."""
+        kept = self._home / "models" / version.digest[:16]
+        if not kept.is_dir():
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            with _reached(self._uri), tempfile.TemporaryDirectory(dir=kept.parent) as draft:
+                path = Path(self._client.download_artifacts(version.run_id, "package", draft))
+                path.replace(kept)
+        return kept
+
+    def set_champion(self, version: str, digest: str) -> None:
+        """Move the alias `champion` (and `previous` to the one before), then the pointer file. Idempotent."""
+        current = self.by_alias(CHAMPION)
+        with _reached(self._uri):
+            if current is None or current.version != version:
+                if current is not None:
+                    self._client.set_registered_model_alias(self._name, PREVIOUS, current.version)
+                self._client.set_registered_model_alias(self._name, CHAMPION, version)
+        write_pointer(self._pointer, version, digest)
+
+    def champion(self) -> ModelVersion | None:
+        """The reigning version, if any."""
+        return self.by_alias(CHAMPION)
+
+    def _experiment(self) -> str:
+        experiment = self._client.get_experiment_by_name(self._name)
+        if experiment is not None:
+            return str(experiment.experiment_id)
+        local = self._uri.startswith("sqlite:")
+        location = (self._home / "mlartifacts").resolve().as_uri() if local else None
+        return str(self._client.create_experiment(self._name, location))
+
+    def _ensure_model(self) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.get_registered_model(self._name)
+        except MlflowException:
+            self._client.create_registered_model(self._name)
+
+    def _find(self, digest: str) -> ModelVersion | None:
+        return next((one for one in self.versions() if one.digest == digest), None)
+
+
+class RunLog:
+    """What a stage writes into its MLflow run."""
+
+    def __init__(self, client: MlflowClient, run_id: str) -> None:
+        self._client, self.run_id = client, run_id
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Log numbers at `step`; letters that MLflow refuses in a name become `_`."""
+        import time
+
+        from mlflow.entities import Metric
+
+        now_ms = int(time.time() * 1000)
+        cleaned = [Metric(_clean(key), float(value), now_ms, step) for key, value in values.items()]
+        self._client.log_batch(self.run_id, metrics=cleaned)
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Log parameters as text."""
+        from mlflow.entities import Param
+
+        self._client.log_batch(self.run_id, params=[Param(key, str(value)[:6000]) for key, value in values.items()])
+
+    def artifact(self, path: Path, folder: str | None = None) -> None:
+        """Keep a file with the run."""
+        self._client.log_artifact(self.run_id, str(path), folder)
+
+    def data(self, name: str, md5: str | None, num_images: int) -> None:
+        """Record the data version as the run's input."""
+        from mlflow.entities import Dataset, DatasetInput
+
+        source = json.dumps({"uri": f"dvc:{name}"})
+        profile = json.dumps({"num_rows": num_images})
+        dataset = Dataset(name, md5 or "unversioned", "dvc", source, profile=profile)
+        self._client.log_inputs(self.run_id, datasets=[DatasetInput(dataset)])
+
+
+def read_pointer(path: Path) -> tuple[str, str] | None:
+    """Version and digest of the champion, or None while there is none. Raises ProjectError when unreadable."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version, digest = content["version"], content["digest"]
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        raise ProjectError(f"{path.name} is not a champion pointer", f"Restore it: git checkout {path.name}") from None
+    return None if version is None else (str(version), str(digest))
+
+
+def write_pointer(path: Path, version: str | None, digest: str | None) -> None:
+    """Point at a champion, atomically."""
+    draft = path.with_name(f"{path.name}.draft")
+    with draft.open("w", encoding="utf-8") as sink:
+        sink.write(json.dumps({"version": version, "digest": digest}) + "\n")
+        sink.flush()
+        os.fsync(sink.fileno())
+    draft.replace(path)
+
+
+def _version(found: Any) -> ModelVersion:
+    return ModelVersion(str(found.version), found.tags.get("tca.digest", ""), str(found.run_id), dict(found.tags))
+
+
+def _clean(name: str) -> str:
+    return "".join(letter if letter in _METRIC_LETTERS else "_" for letter in name)
+
+
+@contextmanager
+def _reached(uri: str) -> Iterator[None]:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        shown = str(error).splitlines()[0][:200]
+        raise OutsideError(f"MLflow at {uri.split('@')[-1]} failed: {shown}", "Check MLFLOW_TRACKING_URI") from error

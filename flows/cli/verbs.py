@@ -1,0 +1,88 @@
+"""The stages as commands. Each is the flow of the same name, run here and now."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+Overrides = Annotated[
+    list[str], typer.Option("-S", "--set", metavar="KEY=VALUE", help="Set a value of params.yaml, e.g. train.epochs=5. Repeatable.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Run even when DVC calls the stage current.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the report as one JSON object on standard output.")]
+Drill = Annotated[
+    str,
+    typer.Option(
+        metavar="FAULT",
+        help="Rehearse a rollback: the challenger misbehaves from a given answer on. slow:150@300 = 150 ms late from the "
+        "300th answer; fail:0.5@300 = half of them fail.",
+    ),
+]
+
+HELP = {
+    "validate": "Check every frame and label; a broken or leaking set stops the train.",
+    "train": "Train a YOLO11 detector on the validated frames.",
+    "tune": "Search training parameters with Optuna; hopeless trials are pruned.",
+    "export": "Build the engine and prove it equal to PyTorch.",
+    "evaluate": "Compare challenger and champion on the same frozen frames.",
+    "package": "Build the bento and register the version.",
+    "monitor": "Compare recorded production frames with the training reference.",
+}
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands in the order of the work."""
+    for name in ("validate", "train", "tune", "export", "evaluate", "package"):
+        app.command(name, help=HELP[name])(_command(name))
+    app.command("promote", help="Bring the challenger to the throne under live traffic, on evidence.")(promote)
+    app.command("monitor", help=HELP["monitor"])(_command("monitor"))
+    app.command("release", help="The whole train: validate, train, export, evaluate, package, promote.")(release)
+
+
+def promote(
+    overrides: Overrides = [],  # noqa: B006 - typer copies it
+    drill: Drill = "",
+    force: Annotated[bool, typer.Option("--force", help="Judge a challenger again that was judged before.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Promote the registered challenger."""
+    run_flow("promote", overrides, force, as_json, drill=drill)
+
+
+def release(overrides: Overrides = [], drill: Drill = "", force: Force = False, as_json: AsJson = False) -> None:  # noqa: B006
+    """Run every stage that is stale, then promote."""
+    run_flow("release", overrides, force, as_json, drill=drill)
+
+
+def run_flow(name: str, overrides: list[str], force: bool, as_json: bool, **more: Any) -> None:
+    """Run the flow `name` against the local API and end with its exit code."""
+    from flows.settings import apply_environment, find_project
+
+    project = find_project()
+    apply_environment(project)
+    from importlib import import_module
+
+    from flows.adapters import orchestrator
+    from flows.console import log_to
+
+    log_to(project.home / "logs" / "tca.log")
+    with orchestrator.connected(project.home):
+        module = import_module(f"flows.{name}")
+        getattr(module, name)(overrides=overrides, force=force, **more)
+    from flows.stage import read_report
+
+    report = read_report(project, name)
+    if as_json:
+        print(json.dumps(report, indent=1))
+    sys.exit(0 if report["passed"] else 1)
+
+
+def _command(name: str) -> Callable[..., None]:
+    def command(overrides: Overrides = [], force: Force = False, as_json: AsJson = False) -> None:  # noqa: B006
+        run_flow(name, overrides, force, as_json)
+
+    return command

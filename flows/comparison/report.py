@@ -1,0 +1,93 @@
+"""The record of one comparison: figures, sample sizes, thresholds, hashes, reasons; enough to recompute the verdict."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from flows.comparison.gate import JudgedSlice, Outcome
+from flows.comparison.resampling import Estimate, Unit
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Figures(_Frozen):
+    """The headline figures of a model, or their paired differences."""
+
+    map50_95: Estimate = Field(description="COCO mAP, mean over IoU .50 to .95 and classes")
+    ap50: Estimate = Field(description="COCO AP at IoU .50, mean over classes")
+    ap75: Estimate = Field(description="COCO AP at IoU .75, mean over classes")
+    precision: Estimate = Field(description="right detections among those served, IoU .50, at the served confidence")
+    recall: Estimate = Field(description="objects found by the detections served, IoU .50, at the served confidence")
+
+
+class Curve(_Frozen):
+    """Precision at 101 recall points from 0 to 1, at IoU .50."""
+
+    model: str = Field(description="challenger or champion")
+    name: str = Field(description="a class, or `all classes` for their mean")
+    precision: tuple[float, ...] = Field(description="precision at recall 0, .01, ... 1")
+
+
+class ModelFigures(_Frozen):
+    """One model on the frozen frames."""
+
+    figures: Figures = Field(description="with intervals")
+    curves: tuple[Curve, ...] = Field(description="precision-recall curves: all classes first")
+    num_detections: int = Field(description="detections that entered average precision")
+    predictions_sha256: str = Field(description="of the content of the predictions table")
+
+
+class BootstrapDifference(_Frozen):
+    """The paired bootstrap of the mAP50-95 difference over units; it informs, the jackknife t interval decides."""
+
+    replicates: int = Field(description="resamples, the same for both models")
+    lower: float = Field(description="alpha quantile")
+    upper: float = Field(description="1 - alpha quantile")
+    share_better: float = Field(description="share of the replicates in which the challenger is better")
+    p_label_swap: float = Field(description="two-sided permutation p value, models trading places in whole units")
+
+
+class Disagreement(_Frozen):
+    """A frame on which the two models differ most: a frame worth labelling and looking at."""
+
+    image: str = Field(description="path below the data folder")
+    camera: str = Field(description="camera of the frame")
+    slice: str = Field(description="slice word of the frame")
+    num_boxes: int = Field(description="served boxes of either side without a partner on the other")
+
+
+class Thresholds(_Frozen):
+    """The parameters that the verdict rests on."""
+
+    unit: Unit = Field(description="resampling unit asked for")
+    min_units: int = Field(description="fewer: insufficient clusters")
+    alpha: float = Field(description="one-sided error of every bound")
+    replicates: int = Field(description="bootstrap replicates")
+    seed: int = Field(description="of bootstrap and permutation")
+    min_map50_95: float = Field(description="floor of a first champion")
+    margin: float = Field(description="mAP50-95 that may be lost overall")
+    slice_margin: float = Field(description="mAP50-95 that may be lost in a part")
+    min_objects_per_slice: int = Field(description="fewer: insufficient")
+    served_conf: float = Field(description="confidence of precision and recall")
+
+
+class EvaluationReport(_Frozen):
+    """Challenger against champion on the same frozen frames, through the detector that serves."""
+
+    passed: bool = Field(description="the outcome is promote")
+    sentence: str = Field(description="the verdict in one sentence")
+    outcome: Outcome = Field(description="promote, reject or inconclusive")
+    reasons: tuple[str, ...] = Field(description="why, each with its figures")
+    challenger: ModelFigures = Field(description="the new model")
+    champion: ModelFigures | None = Field(description="the reigning model; null: there is none")
+    difference: Figures | None = Field(description="challenger minus champion, paired over units")
+    bootstrap: BootstrapDifference | None = Field(description="null: no champion, or insufficient clusters")
+    parts: tuple[JudgedSlice, ...] = Field(description="slices, cameras, classes and object sizes, with their state")
+    disagreements: tuple[Disagreement, ...] = Field(description="most first; without a champion: with the labels")
+    thresholds: Thresholds = Field(description="params the verdict rests on")
+    num_images: int = Field(description="frozen frames")
+    num_objects: int = Field(description="labelled objects in them")
+    num_units: int = Field(description="resampling units among them")
+    ground_truth_sha256: str = Field(description="of the content of the ground truth table")

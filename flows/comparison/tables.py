@@ -1,0 +1,75 @@
+"""Predictions and ground truth as parquet files, one row an image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from flows.comparison.predictions import Boxes, GroundTruth, Ints, LabelledFrame, Predictions, ground_truth, predictions
+from flows.errors import DataError
+
+
+def write_predictions(path: Path, found: Predictions) -> None:
+    """Write one row an image to a parquet file: image, boxes_xyxy (flat), scores, class_ids."""
+    _write_parquet(path, _columns(found) | {"scores": _per_image(found.scores, found.offsets)})
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Read what `write_predictions` wrote. Raises DataError if the file is missing or something else."""
+    columns = _read_parquet(path, ("image", "boxes_xyxy", "scores", "class_ids"))
+    return predictions(columns["image"], columns["boxes_xyxy"], columns["scores"], columns["class_ids"])
+
+
+def write_ground_truth(path: Path, truth: GroundTruth) -> None:
+    """Write one row an image to a parquet file, the class names in its schema."""
+    places = {"camera": list(truth.cameras), "clip": list(truth.clips), "slice": list(truth.slices)}
+    _write_parquet(path, _columns(truth) | places, {"classes": "\n".join(truth.classes)})
+
+
+def read_ground_truth(path: Path) -> GroundTruth:
+    """Read what `write_ground_truth` wrote. Raises DataError if the file is missing or something else."""
+    fields = ("image", "camera", "clip", "slice", "boxes_xyxy", "class_ids")
+    columns = _read_parquet(path, (*fields, "classes"))
+    rows = zip(*(columns[field] for field in fields), strict=True)
+    return ground_truth(columns["classes"], [LabelledFrame(**dict(zip(fields, row, strict=True))) for row in rows])
+
+
+def _columns(table: Boxes) -> dict[str, list[Any]]:
+    boxes = [part.ravel() for part in _per_image(table.boxes_xyxy, table.offsets)]
+    return {"image": list(table.images), "boxes_xyxy": boxes, "class_ids": _per_image(table.class_ids, table.offsets)}
+
+
+def _per_image(values: npt.NDArray[Any], offsets: Ints) -> list[npt.NDArray[Any]]:
+    return np.split(values, offsets[1:-1])
+
+
+def _write_parquet(path: Path, columns: Mapping[str, list[Any]], metadata: Mapping[str, str] | None = None) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    types = {"boxes_xyxy": pa.list_(pa.float64()), "scores": pa.list_(pa.float64()), "class_ids": pa.list_(pa.int64())}
+    schema = pa.schema([(name, types.get(name, pa.string())) for name in columns], metadata=dict(metadata or {}))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(dict(columns), schema=schema), path)
+
+
+def _read_parquet(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        cause = " ".join(str(error).split())[:200]
+        raise DataError(f"{path} cannot be read as parquet: {cause}", "Run: tca evaluate") from None
+    metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+    columns: dict[str, Any] = {name: table.column(name).to_pylist() for name in table.column_names}
+    if "classes" in metadata:
+        columns["classes"] = metadata["classes"].split("\n")
+    if missing := [key for key in keys if key not in columns]:
+        raise DataError(f"{path} has no column {', '.join(missing)}", "Run: tca evaluate")
+    return columns

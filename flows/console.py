@@ -1,0 +1,122 @@
+"""What a person sees of a running command: one line a step, live while it runs, final when it ends.
+
+On a terminal the line moves; elsewhere a step says at most every ten seconds where it is. Everything also goes to a log.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+
+_LOG = logging.getLogger("tca")
+_QUIET_PERIOD_S = 10.0
+
+
+@dataclass
+class Step:
+    """A running step. `total` 0 means that nobody knows how long it will be."""
+
+    label: str
+    live: RichProgress | None
+    started: float = field(default_factory=time.monotonic)
+    summary: str = ""
+    _spoken: float = field(default_factory=time.monotonic)
+
+    def progress(self, done: int, total: int, note: str) -> None:
+        """A `flows.progress.Progress`: move the bar and show `note`."""
+        if self.live is not None:
+            self.live.update(self.live.task_ids[0], completed=done, total=total or None, note=note)
+        elif time.monotonic() - self._spoken > _QUIET_PERIOD_S:
+            self._spoken = time.monotonic()
+            left = f", {clock(self._left_s(done, total))} left" if 0 < done < total else ""
+            _say(f"{self.label} {done}/{total or '?'}  {note}{left}")
+
+    def done(self, summary: str) -> None:
+        """What the final line says."""
+        self.summary = summary
+
+    def _left_s(self, done: int, total: int) -> float:
+        return (time.monotonic() - self.started) / done * (total - done)
+
+
+class Console:
+    """Prints to standard error, so that standard output holds nothing but what was asked for."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self._number, self._count = 0, 0
+
+    def expect(self, count: int) -> None:
+        """Number the steps to come as [1/count]."""
+        self._number, self._count = 0, count
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[Step]:
+        """Show a step while the body runs, and its `summary` with the time taken when it ends well."""
+        self._number += 1
+        label = f"[{self._number}/{self._count}] {name:<16}" if self._count else f"{name:<16}"
+        with self._live(label) as live:
+            step = Step(label, live)
+            _LOG.info("%s starts", name)
+            yield step
+        _LOG.info("%s ends: %s", name, step.summary)
+        if not self.quiet:
+            _say(f"{label} {step.summary:<70} {clock(time.monotonic() - step.started):>6}")
+
+    def say(self, text: str) -> None:
+        """A line of its own."""
+        _LOG.info("%s", text)
+        if not self.quiet:
+            _say(text)
+
+    @contextmanager
+    def _live(self, label: str) -> Iterator[RichProgress | None]:
+        if self.quiet or not sys.stderr.isatty():
+            yield None
+            return
+        from rich.console import Console as RichConsole
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn(label.replace("[", r"\[")),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=RichConsole(stderr=True), transient=True) as live:
+            live.add_task("", total=None, note="")
+            yield live
+
+
+def log_to(path: Path) -> None:
+    """Write what happens to `path`, and not to the terminal, where the steps already say it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    _LOG.handlers[:] = [handler]
+    _LOG.propagate = False
+    _LOG.setLevel(logging.INFO)
+
+
+def clock(seconds: float) -> str:
+    """`9 s`, `1:12` or `2:03:10`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

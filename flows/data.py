@@ -1,0 +1,73 @@
+"""What `tca data` does: make or replace data/ whole, then let DVC version it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flows.adapters.versioning import add_data, read_staleness_of_data, require_repository
+from flows.console import Console
+from flows.dataset.imports import import_dataset, mapping_from_csv, mapping_from_regex
+from flows.dataset.scene import render_dataset
+from flows.errors import Conflict, InputError
+from flows.params import read_params
+from flows.provenance import read_data_md5
+from flows.settings import Project
+
+console = Console()
+
+
+def render_demo_data(project: Project, force: bool = False) -> None:
+    """Draw the demo set into data/ unless it holds the version of data.dvc already.
+
+    Raises:
+        Conflict: data/ holds something else, and `force` is not given.
+    """
+    require_repository(project.root)
+    params = read_params(project.params_file)
+    with console.step("data") as shown:
+        if project.data.exists() and not force:
+            if not read_staleness_of_data(project.root):
+                shown.done(f"current: data version {short_version(project)}")
+                return
+            raise Conflict("data/ holds something that data.dvc does not name", "Keep it: tca data version. Replace it: --force")
+        summary = render_dataset(project.data, params.render, params.seed, shown.progress)
+        _add(project)
+        shown.done(
+            f"{summary.num_images} frames, {summary.num_cameras} cameras, {len(summary.slices)} slices, "
+            f"{summary.num_boxes} boxes, version {short_version(project)}"
+        )
+
+
+def import_data(project: Project, format: str, source: Path, regex: str, csv: Path | None) -> None:
+    """Import the set at `source` into data/, replacing what is there (DVC keeps the old version), and version it."""
+    require_repository(project.root)
+    if regex and csv:
+        raise InputError("--regex and --csv exclude each other", "Give the one that knows the cameras")
+    if regex:
+        mapping = mapping_from_regex(regex)
+    else:
+        mapping = mapping_from_csv(csv) if csv else mapping_from_regex("")
+    with console.step("data import") as shown:
+        if project.data.exists() and read_data_md5(project.root) and read_staleness_of_data(project.root):
+            raise Conflict("data/ has changes that no version holds", "Record them first: tca data version")
+        summary = import_dataset(format, source, project.data, mapping, shown.progress)
+        _add(project)
+        shown.done(f"{summary.num_images} images, {summary.num_boxes} boxes, version {short_version(project)}")
+    for warning in summary.warnings:
+        console.say(f"note: {warning}")
+
+
+def version_data(project: Project) -> None:
+    """Record data/ as it is."""
+    with console.step("data version") as shown:
+        _add(project)
+        shown.done(f"version {short_version(project)}; commit data.dvc to keep it")
+
+
+def short_version(project: Project) -> str:
+    """First eight hex digits of the data version."""
+    return (read_data_md5(project.root) or "none")[:8]
+
+
+def _add(project: Project) -> None:
+    add_data(project.root, project.data)

@@ -1,0 +1,75 @@
+"""Package: the winner becomes a bento and a registered version, with everything that led to it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from bentos.detector.contract import read_spec
+from flows.adapters.bento_store import build_bento
+from flows.errors import GateRefused
+from flows.stage import StageRun, main, stage
+
+CARRIED_REPORTS = ("validate.json", "validate.html", "train.json", "export.json", "evaluate.json", "evaluate.html")
+
+
+class PackageReport(BaseModel):
+    """The registered version and its bento."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    passed: bool = Field(description="a package that exists has passed every gate before it")
+    sentence: str = Field(description="what was made, in one sentence")
+    model_name: str = Field(description="registered model")
+    model_version: str = Field(description="registered version")
+    model_digest: str = Field(description="sha256 that model.json carries")
+    bento_tag: str = Field(description="name:version in the bento store")
+    bento_bytes: int = Field(description="size of the exported bento, bytes")
+    mlflow_run_id: str = Field(description="run that holds the package")
+
+
+@stage(gate="stop")
+def package(run: StageRun) -> PackageReport:
+    """Refuses a model whose export or evaluation did not pass."""
+    for before in ("export", "evaluate"):
+        require_passed(before, run.report_of(before))
+    name, folder = run.params.package.name, run.project.artifacts / "package"
+    spec = read_spec(run.project.model)
+    run.step(assemble_package)(run.project.model, run.project.reports, folder)
+    archive = folder / "detector.bento"
+    tag = run.step(build_bento, retries=1)(run.project.model, name, spec.digest[:12], archive)
+    registry = run.registry()
+    tags = {**run.provenance.tags(), "tca.bento": tag, "tca.accuracy": str(run.report_of("evaluate")["challenger"]["map50_95"])}
+    with registry.run("package", tags) as log:
+        version = run.step(registry.register, retries=2)(log.run_id, folder, spec.digest, tags)
+    return PackageReport(
+        passed=True,
+        sentence=f"version {version.version} registered, bento {tag}",
+        model_name=name,
+        model_version=version.version,
+        model_digest=spec.digest,
+        bento_tag=tag,
+        bento_bytes=archive.stat().st_size,
+        mlflow_run_id=version.run_id,
+    )
+
+
+def require_passed(stage_name: str, report: dict[str, object]) -> None:
+    """Raises GateRefused with the report's sentence when it did not pass."""
+    if not report["passed"]:
+        raise GateRefused(f"{stage_name} refused this model: {report['sentence']}", f"See reports/{stage_name}.json")
+
+
+def assemble_package(model_dir: Path, reports: Path, folder: Path) -> None:
+    """Lay model and reports side by side in `folder`, from nothing."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(model_dir, folder / "model")
+    (folder / "reports").mkdir()
+    for name in CARRIED_REPORTS:
+        shutil.copy(reports / name, folder / "reports" / name)
+
+
+if __name__ == "__main__":
+    main(package)

@@ -1,0 +1,193 @@
+"""A stage: a Prefect flow that asks DVC whether it has anything to do, does it, and leaves report, lock and artifacts.
+
+One wrapper for all verbs, so that `tca <verb>`, `dvc repro` and a Prefect deployment do the same and leave the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, ParamSpec, TypeVar
+
+from flows.adapters import orchestrator, versioning
+from flows.adapters.registry import Registry
+from flows.console import Console, Step
+from flows.errors import ProjectError, TcaError
+from flows.overrides import apply_overrides
+from flows.params import Params
+from flows.provenance import Provenance, collect_provenance
+from flows.settings import Project, Settings, apply_environment, find_project, read_settings
+
+# Prefect reads the environment when it is imported, so the environment comes first.
+try:
+    apply_environment(find_project())
+except ProjectError:  # imported outside a project (a worker, a test): the flow itself will say so when it runs
+    apply_environment(Project(Path.cwd()))
+
+from prefect import Flow, flow, task  # noqa: E402
+from prefect.artifacts import create_markdown_artifact  # noqa: E402
+from prefect.cache_policies import NO_CACHE  # noqa: E402
+from prefect.states import Completed, State  # noqa: E402
+from prefect.tasks import exponential_backoff  # noqa: E402
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Gate = Literal["stop", "record"]
+
+console = Console()
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """What a stage's body works with."""
+
+    name: str
+    project: Project
+    params: Params
+    settings: Settings
+    provenance: Provenance
+    shown: Step
+    force: bool
+
+    def step(self, function: Callable[P, R], *, retries: int = 0) -> Callable[P, R]:
+        """`function` as a Prefect task; `retries` with growing pauses where something outside can fail."""
+        wrapped = task(
+            function,
+            name=function.__name__,
+            cache_policy=NO_CACHE,
+            retries=retries,
+            retry_delay_seconds=exponential_backoff(2) if retries else None,
+        )
+        return wrapped
+
+    def registry(self) -> Registry:
+        """The model registry of this project."""
+        name, project = self.params.package.name, self.project
+        return Registry(self.settings.tracking_uri, name, project.home, project.champion_file)
+
+    def report_of(self, stage: str) -> dict[str, Any]:
+        """The report of a stage that this one builds on. Raises ProjectError when it has not run."""
+        return read_report(self.project, stage)
+
+
+def stage(*, gate: Gate = "stop", tracked: bool = True) -> Callable[[Callable[..., Any]], Flow[..., Any]]:
+    """Make a flow of a body that takes a `StageRun` and returns a frozen report with `passed` and `sentence`.
+
+    Args:
+        gate: With "stop" a report that did not pass is written but not recorded in dvc.lock, so that nothing builds on
+            it; with "record" the verdict is a result like any other, and a later stage refuses to go on.
+        tracked: Whether the stage is one of dvc.yaml.
+    """
+
+    def decorate(body: Callable[..., Any]) -> Flow[..., Any]:
+        name = body.__name__
+
+        def run(overrides: list[str] | None = None, force: bool = False, **options: Any) -> State[Any]:
+            return _run(body, name, overrides or [], force, options, gate, tracked)
+
+        # Prefect shows and checks the parameters of the signature: ours, then what the body takes beside its run.
+        ours = list(inspect.signature(run, eval_str=True).parameters.values())[:2]
+        bodys = list(inspect.signature(body, eval_str=True).parameters.values())[1:]
+        run.__signature__ = inspect.Signature([*ours, *bodys])  # type: ignore[attr-defined]
+        return flow(name=name, description=inspect.getdoc(body))(run)
+
+    return decorate
+
+
+def read_report(project: Project, stage_name: str) -> dict[str, Any]:
+    """reports/<stage>.json. Raises ProjectError when the stage has not run."""
+    path = project.reports / f"{stage_name}.json"
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise ProjectError(f"{stage_name} has not run: there is no reports/{path.name}", f"Run: tca {stage_name}") from None
+    except ValueError:
+        raise ProjectError(f"reports/{path.name} is not JSON", f"Run: tca {stage_name} --force") from None
+
+
+def main(entry: Flow[..., Any], gate: Gate = "stop") -> None:
+    """`python -m flows.<verb>`: run the flow; exit 0 done, 1 a gate said no, 2 the input is wrong, 3 something outside."""
+    parser = argparse.ArgumentParser(prog=f"python -m flows.{entry.name}", description=entry.description)
+    parser.add_argument("-S", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="write into params.yaml")
+    parser.add_argument("--force", action="store_true", help="run even when DVC calls the stage current")
+    arguments = parser.parse_args()
+    try:
+        project = find_project()
+        with orchestrator.connected(project.home):
+            entry(overrides=arguments.overrides, force=arguments.force)
+        refused = gate == "stop" and not read_report(project, entry.name)["passed"]
+    except TcaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    sys.exit(1 if refused else 0)
+
+
+def _run(
+    body: Callable[..., Any],
+    name: str,
+    overrides: list[str],
+    force: bool,
+    options: dict[str, Any],
+    gate: Gate,
+    tracked: bool,
+) -> State[Any]:
+    project = find_project()
+    logging.getLogger("tca").setLevel(logging.INFO)
+    params, changes = apply_overrides(project.params_file, overrides)
+    for change in changes:
+        console.say(change)
+    with console.step(name) as shown:
+        under_dvc = versioning.is_run_by_dvc()
+        if tracked and not under_dvc and not _is_stale(project, name, force):
+            report = read_report(project, name)
+            shown.done(f"current: {report['sentence']}")
+            return Completed(name="Cached", message=report["sentence"])
+        started = time.monotonic()
+        provenance = collect_provenance(project, params)
+        report = body(StageRun(name, project, params, read_settings(project), provenance, shown, force), **options)
+        write_report(project, name, report, provenance, time.monotonic() - started)
+        if tracked and not under_dvc and (report.passed or gate == "record"):
+            versioning.commit_stage(project.root, name)
+        shown.done(report.sentence)
+    _publish(name, report)
+    return Completed(name=None if report.passed else "Refused", message=report.sentence)
+
+
+def _is_stale(project: Project, name: str, force: bool) -> bool:
+    stale = versioning.read_staleness(project.root, name)
+    own = stale.pop(name, None)
+    if stale:
+        before, reasons = next(iter(stale.items()))
+        if before == "data":
+            raise ProjectError(f"data/ is not the version that data.dvc names ({reasons[0]})", "Record it: tca data version")
+        raise ProjectError(f"{name} builds on {before}, which is stale ({reasons[0]})", f"Run: tca {before}, or all: tca release")
+    return force or own is not None
+
+
+def write_report(project: Project, name: str, report: Any, provenance: Provenance, seconds: float) -> None:
+    """Write reports/<stage>.json, whole or not at all: the report's fields, then where it comes from."""
+    project.reports.mkdir(exist_ok=True)
+    content = {
+        "stage": name,
+        **report.model_dump(mode="json"),
+        "seconds": round(seconds, 3),
+        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "provenance": provenance.model_dump(mode="json"),
+    }
+    path = project.reports / f"{name}.json"
+    draft = path.with_suffix(".draft")
+    draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    draft.replace(path)
+
+
+def _publish(name: str, report: Any) -> None:
+    verdict = "passed" if report.passed else "refused"
+    create_markdown_artifact(f"**{verdict}**: {report.sentence}", key=f"{name}-verdict", description=f"Verdict of {name}")

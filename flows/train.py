@@ -1,0 +1,45 @@
+"""Train: one YOLO11 detector on the validated frames, on from the champion where there is one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flows.adapters.registry import read_pointer
+from flows.dataset.layout import read_dataset
+from flows.stage import StageRun, main, stage
+from flows.training.reproducibility import TrainReport
+from flows.training.trainer import EpochMetrics, train_detector
+
+
+@stage(gate="stop")
+def train(run: StageRun) -> TrainReport:
+    """Metrics of each epoch go to MLflow; the checkpoint, its curve and its digest to artifacts/training."""
+    params, out_dir = run.params.train, run.project.artifacts / "training"
+    dataset = run.step(read_dataset)(run.project.data)
+    registry = run.registry()
+    checkpoint = run.step(champion_checkpoint, retries=2)(run)
+    with registry.run("train", run.provenance.tags()) as log:
+        log.params(params.model_dump())
+        log.data("data", run.provenance.data_md5, len(dataset.frames))
+
+        def on_epoch(epoch: EpochMetrics) -> None:
+            log.metrics(epoch.numbers(), step=epoch.epoch)
+
+        report = run.step(train_detector)(
+            dataset, params, run.params.seed, out_dir, on_epoch, run.shown.progress, checkpoint
+        )
+        log.artifact(out_dir / "epochs.csv")
+    return report.model_copy(update={"mlflow_run_id": log.run_id})
+
+
+def champion_checkpoint(run: StageRun) -> Path | None:
+    """The champion's weights when training goes on from it; None when it starts from `train.model`."""
+    if run.params.train.start_from != "champion" or read_pointer(run.project.champion_file) is None:
+        return None
+    registry = run.registry()
+    champion = registry.champion()
+    return registry.download(champion) / "model" / "weights.pt" if champion else None
+
+
+if __name__ == "__main__":
+    main(train)
