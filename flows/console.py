@@ -1,6 +1,6 @@
 """What a person sees of a running command: one line a step, live while it runs, final when it ends.
 
-On a terminal the line moves; elsewhere a step says at most every ten seconds where it is. Everything also goes to a log.
+On a terminal the line moves; elsewhere a step says at most every ten seconds where it is.
 """
 
 from __future__ import annotations

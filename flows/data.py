@@ -29,7 +29,9 @@ def render_demo_data(project: Project, force: bool = False) -> None:
             if not read_staleness_of_data(project.root):
                 shown.done(f"current: data version {short_version(project)}")
                 return
-            raise Conflict("data/ holds something that data.dvc does not name", "Keep it: tca data version. Replace it: --force")
+            raise Conflict(
+                "data/ holds something that data.dvc does not name", "Keep it: tca data version. Replace it: --force"
+            )
         summary = render_dataset(project.data, params.render, params.seed, shown.progress)
         _add(project)
         shown.done(

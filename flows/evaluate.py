@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bentos.detector.detector import Detector
 from PIL import Image
 
-from bentos.detector.detector import Detector
 from flows.comparison.evaluation import compare
 from flows.comparison.evaluation_page import evaluation_page
 from flows.comparison.gallery import disagreement_gallery
@@ -45,7 +45,12 @@ def evaluate(run: StageRun) -> EvaluationRecord:
     report = run.step(compare)(truth, challenger, champion, params, served_conf, run.params.seed)
     run.step(keep_evidence)(project.artifacts / "evaluation", truth, challenger, champion)
     shown = disagreement_gallery(
-        report.disagreements, truth, challenger, champion, served_conf, lambda image: (dataset.root / image).read_bytes()
+        report.disagreements,
+        truth,
+        challenger,
+        champion,
+        served_conf,
+        lambda image: (dataset.root / image).read_bytes(),
     )
     (project.reports / "evaluate.html").write_text(evaluation_page(report, shown), encoding="utf-8")
     return EvaluationRecord(**dict(report), champion_version=champion_version, challenger_digest=digest)
@@ -100,7 +105,12 @@ def _labelled(dataset: Dataset, frame: Frame) -> LabelledFrame:
     import numpy as np
 
     return LabelledFrame(
-        frame.image, frame.camera, frame.clip, frame.slice, boxes_xyxy(boxes, size_wh), np.array(class_ids, dtype=np.int64)
+        frame.image,
+        frame.camera,
+        frame.clip,
+        frame.slice,
+        boxes_xyxy(boxes, size_wh),
+        np.array(class_ids, dtype=np.int64),
     )
 
 

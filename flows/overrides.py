@@ -1,4 +1,4 @@
-"""`-S section.key=value`: checked like params.yaml itself, then written into it, so that DVC, git and the records see it."""
+"""`-S section.key=value`: checked like params.yaml itself, then written into it, where DVC, git and records see it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def apply_overrides(path: Path, overrides: Sequence[str]) -> tuple[Params, list[
             node = node.setdefault(key, {})
         old = node.get(keys[-1])
         if old != value:
-            node[keys[-1]] = value
+            node[keys[-1]] = yaml.load(override.partition("=")[2])  # keeps the style it was typed in
             changes.append(f"params.yaml: {'.'.join(keys)} {old} -> {value}")
     text = io.StringIO()
     yaml.dump(tree, text)

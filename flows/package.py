@@ -41,7 +41,11 @@ def package(run: StageRun) -> PackageReport:
     archive = folder / "detector.bento"
     tag = run.step(build_bento, retries=1)(run.project.model, name, spec.digest[:12], archive)
     registry = run.registry()
-    tags = {**run.provenance.tags(), "tca.bento": tag, "tca.accuracy": str(run.report_of("evaluate")["challenger"]["map50_95"])}
+    tags = {
+        **run.provenance.tags(),
+        "tca.bento": tag,
+        "tca.accuracy": str(run.report_of("evaluate")["challenger"]["map50_95"]),
+    }
     with registry.run("package", tags) as log:
         version = run.step(registry.register, retries=2)(log.run_id, folder, spec.digest, tags)
     return PackageReport(

@@ -1,4 +1,4 @@
-"""One self-contained HTML page: verdict first, then what carried it; opens from disk, light and dark, narrow and wide."""
+"""One self-contained HTML page: verdict first, then what carried it; opens from disk, light or dark, narrow or wide."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ _STYLE = """
 :root{--ink:#1b1f24;--dim:#5b6570;--paper:#fff;--line:#d9dee4;--soft:#f4f6f8;--good:#006d4f;--bad:#b3400a;--open:#7a5a00;--link:#00588c}
 @media(prefers-color-scheme:dark){:root{--ink:#e8ebee;--dim:#a3adb8;--paper:#14181c;--line:#333b44;--soft:#1d2329;--good:#4cc9a0;--bad:#ff9a66;--open:#e6b93c;--link:#7cc4f2}}
 *{box-sizing:border-box}
-body{margin:0 auto;max-width:68rem;padding:1.2rem;font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper)}
+body{margin:0 auto;max-width:68rem;padding:1.2rem;font:16px/1.5 system-ui,sans-serif}
+body{color:var(--ink);background:var(--paper)}
 h1{font-size:1.5rem;margin:.2rem 0 1rem}h2{font-size:1.15rem;margin:2rem 0 .6rem}
 a{color:var(--link)}
 .verdict{border-left:.4rem solid var(--open);background:var(--soft);padding:.8rem 1rem;font-size:1.1rem;margin:0 0 1rem}

@@ -143,7 +143,9 @@ class EvaluateParams(Section):
 class PackageParams(Section):
     """The bento and the registered model."""
 
-    name: str = Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$", description="name of bento and registered model")
+    name: str = Field(
+        pattern=r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$", description="name of bento and registered model"
+    )
 
 
 class PromoteParams(Section):
@@ -239,7 +241,9 @@ def _assign(tree: dict[str, Any], keys: list[str], value: Any) -> None:
     node = tree
     for depth, key in enumerate(keys):
         if not isinstance(node, dict) or (key not in node and keys[0] != "tune"):
-            raise ParamsError(f"override {'.'.join(keys)}: there is no key {'.'.join(keys[: depth + 1])}{_nearest(key, node)}")
+            raise ParamsError(
+                f"override {'.'.join(keys)}: there is no key {'.'.join(keys[: depth + 1])}{_nearest(key, node)}"
+            )
         if depth < len(keys) - 1:
             node = node.setdefault(key, {})
     node[keys[-1]] = value
@@ -285,3 +289,18 @@ def _description(loc: tuple[Any, ...]) -> str:
     model = _section(loc)
     field = model.model_fields.get(str(loc[-1])) if model else None
     return f" ({field.description})" if field is not None and field.description else ""
+
+
+def describe_params(params: Params) -> str:
+    """A line for each key: its value and its meaning."""
+    lines = [f"seed = {params.seed}    {Params.model_fields['seed'].description}"]
+    for name, field in Params.model_fields.items():
+        section = getattr(params, name)
+        if not isinstance(section, Section):
+            continue
+        lines += ["", f"{field.alias or name}:  {(type(section).__doc__ or '').strip()}"]
+        for key, entry in type(section).model_fields.items():
+            value = getattr(section, key)
+            shown = "" if key == "space" else f" = {value}"
+            lines.append(f"  {key + shown:<28} {entry.description or 'key of train to a range or to choices'}")
+    return "\n".join(lines)

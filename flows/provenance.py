@@ -18,7 +18,17 @@ from flows.settings import Project
 
 # Written by the train itself: they follow a result, they do not define it, so they do not make the tree dirty.
 WRITTEN_BY_US = ("dvc.lock", "champion.json")
-_PACKAGES = ("torch", "ultralytics-opencv-headless", "openvino", "onnx", "onnxruntime", "numpy", "bentoml", "mlflow", "dvc")
+_PACKAGES = (
+    "torch",
+    "ultralytics-opencv-headless",
+    "openvino",
+    "onnx",
+    "onnxruntime",
+    "numpy",
+    "bentoml",
+    "mlflow",
+    "dvc",
+)
 
 
 class Provenance(BaseModel):

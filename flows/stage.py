@@ -32,11 +32,12 @@ try:
 except ProjectError:  # imported outside a project (a worker, a test): the flow itself will say so when it runs
     apply_environment(Project(Path.cwd()))
 
-from prefect import Flow, flow, task  # noqa: E402
-from prefect.artifacts import create_markdown_artifact  # noqa: E402
-from prefect.cache_policies import NO_CACHE  # noqa: E402
-from prefect.states import Completed, State  # noqa: E402
-from prefect.tasks import exponential_backoff  # noqa: E402
+from prefect import Flow, flow, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+from prefect.tasks import exponential_backoff
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -59,12 +60,9 @@ class StageRun:
 
     def step(self, function: Callable[P, R], *, retries: int = 0) -> Callable[P, R]:
         """`function` as a Prefect task; `retries` with growing pauses where something outside can fail."""
-        wrapped = task(
-            function,
-            name=function.__name__,
-            cache_policy=NO_CACHE,
-            retries=retries,
-            retry_delay_seconds=exponential_backoff(2) if retries else None,
+        options: dict[str, Any] = {"retry_delay_seconds": exponential_backoff(2)} if retries else {}
+        wrapped: Callable[P, R] = task(name=function.__name__, cache_policy=NO_CACHE, retries=retries, **options)(
+            function
         )
         return wrapped
 
@@ -108,15 +106,19 @@ def read_report(project: Project, stage_name: str) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise ProjectError(f"{stage_name} has not run: there is no reports/{path.name}", f"Run: tca {stage_name}") from None
+        raise ProjectError(
+            f"{stage_name} has not run: there is no reports/{path.name}", f"Run: tca {stage_name}"
+        ) from None
     except ValueError:
         raise ProjectError(f"reports/{path.name} is not JSON", f"Run: tca {stage_name} --force") from None
 
 
 def main(entry: Flow[..., Any], gate: Gate = "stop") -> None:
-    """`python -m flows.<verb>`: run the flow; exit 0 done, 1 a gate said no, 2 the input is wrong, 3 something outside."""
+    """`python -m flows.<verb>`: run the flow; exit 0 done, 1 a gate said no, 2 wrong input, 3 something outside."""
     parser = argparse.ArgumentParser(prog=f"python -m flows.{entry.name}", description=entry.description)
-    parser.add_argument("-S", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="write into params.yaml")
+    parser.add_argument(
+        "-S", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="write into params.yaml"
+    )
     parser.add_argument("--force", action="store_true", help="run even when DVC calls the stage current")
     arguments = parser.parse_args()
     try:
@@ -167,8 +169,12 @@ def _is_stale(project: Project, name: str, force: bool) -> bool:
     if stale:
         before, reasons = next(iter(stale.items()))
         if before == "data":
-            raise ProjectError(f"data/ is not the version that data.dvc names ({reasons[0]})", "Record it: tca data version")
-        raise ProjectError(f"{name} builds on {before}, which is stale ({reasons[0]})", f"Run: tca {before}, or all: tca release")
+            raise ProjectError(
+                f"data/ is not the version that data.dvc names ({reasons[0]})", "Record it: tca data version"
+            )
+        raise ProjectError(
+            f"{name} builds on {before}, which is stale ({reasons[0]})", f"Run: tca {before}, or all: tca release"
+        )
     return force or own is not None
 
 
@@ -190,4 +196,6 @@ def write_report(project: Project, name: str, report: Any, provenance: Provenanc
 
 def _publish(name: str, report: Any) -> None:
     verdict = "passed" if report.passed else "refused"
-    create_markdown_artifact(f"**{verdict}**: {report.sentence}", key=f"{name}-verdict", description=f"Verdict of {name}")
+    create_markdown_artifact(
+        f"**{verdict}**: {report.sentence}", key=f"{name}-verdict", description=f"Verdict of {name}"
+    )

@@ -53,7 +53,18 @@ def connected(home: Path) -> Iterator[str]:
 def _start(home: Path) -> ServiceRecord:
     port = find_free_port()
     address = f"http://127.0.0.1:{port}/api"
-    argv = [sys.executable, "-m", "prefect", "server", "start", "--no-services", "--host", "127.0.0.1", "--port", str(port)]
+    argv = [
+        sys.executable,
+        "-m",
+        "prefect",
+        "server",
+        "start",
+        "--no-services",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     # A server outlives the command that needed it, so it must not believe itself part of a DVC stage.
     env = {key: value for key, value in os.environ.items() if not key.startswith("DVC_")}
     env["PREFECT_API_URL"] = address

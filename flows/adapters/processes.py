@@ -113,7 +113,9 @@ def require_free_port(port: int, setting: str) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
-            raise Conflict(f"port {port} is in use", f"Stop what listens there, or choose another with {setting}") from None
+            raise Conflict(
+                f"port {port} is in use", f"Stop what listens there, or choose another with {setting}"
+            ) from None
 
 
 _CHILDREN: dict[int, subprocess.Popen[bytes]] = {}

@@ -235,4 +235,6 @@ def _reached(uri: str) -> Iterator[None]:
         yield
     except (MlflowException, OSError) as error:
         shown = str(error).splitlines()[0][:200]
-        raise OutsideError(f"MLflow at {uri.split('@')[-1]} failed: {shown}", "Check MLFLOW_TRACKING_URI") from error
+        raise OutsideError(
+            f"MLflow at {uri.rsplit('@', maxsplit=1)[-1]} failed: {shown}", "Check MLFLOW_TRACKING_URI"
+        ) from error

@@ -15,8 +15,8 @@ from typing import Annotated
 
 import typer
 
-from flows.errors import TcaError
 from flows.cli import data, look, services, verbs
+from flows.errors import TcaError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -35,11 +35,11 @@ look.add_to(app)
 
 @app.callback()
 def options(
-    project: Annotated[Path, typer.Option("-C", metavar="FOLDER", help="Work in this project.")] = Path("."),
+    project: Annotated[Path, typer.Option("-C", metavar="FOLDER", help="Work in this project.")] = Path(),
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show tracebacks and library logs.")] = False,
 ) -> None:
     """Options before the command."""
-    if project != Path("."):
+    if project != Path():
         try:
             os.chdir(project)
         except OSError as error:

@@ -40,11 +40,13 @@ def import_(
         str,
         typer.Option(
             metavar="PATTERN",
-            help="Where names say which camera it is: a regular expression with any of the groups camera, clip, time, slice, "
-            "split, searched in the file's path, e.g. '(?P<camera>cam\\d+)_(?P<clip>\\w+)_'.",
+            help="Where names say which camera it is: a regular expression with any of the groups camera, clip, time, slice"
+            ", split, searched in the file's path, e.g. '(?P<camera>cam\\d+)_(?P<clip>\\w+)_'.",
         ),
     ] = "",
-    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Or a CSV: image and any of camera, clip, time, slice, split.")] = None,
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Or a CSV: image and any of camera, clip, time, slice, split.")
+    ] = None,
 ) -> None:
     """Bring a set of your own into data/ and version it with DVC."""
     from flows.data import import_data

@@ -32,7 +32,9 @@ def status(as_json: AsJson = False) -> None:
 
 def ui(
     port: Annotated[int, typer.Option(help="Where to serve the pages.")] = 8080,
-    write: Annotated[bool, typer.Option("--write", help="Only write the page to reports/index.html, and do not serve it.")] = False,
+    write: Annotated[
+        bool, typer.Option("--write", help="Only write the page to reports/index.html, and do not serve it.")
+    ] = False,
 ) -> None:
     """One local page that leads to versions, promotions, reports and data docs. Ctrl-C ends it."""
     from flows.look import serve_pages, write_index
@@ -64,8 +66,12 @@ def params() -> None:
     print(describe_params(read_params(find_project().params_file)))
 
 
-def schema(stage: Annotated[str, typer.Argument(help="validate, train, tune, export, evaluate, package, promote, monitor, release")]) -> None:
+def schema(
+    stage: Annotated[
+        str, typer.Argument(help="validate, train, tune, export, evaluate, package, promote, monitor, release")
+    ],
+) -> None:
     """JSON Schema of reports/<stage>.json."""
-    from flows.schemas import report_schema
+    from flows.stages import report_schema
 
     print(json.dumps(report_schema(stage), indent=1))

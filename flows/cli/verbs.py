@@ -10,7 +10,10 @@ from typing import Annotated, Any
 import typer
 
 Overrides = Annotated[
-    list[str], typer.Option("-S", "--set", metavar="KEY=VALUE", help="Set a value of params.yaml, e.g. train.epochs=5. Repeatable.")
+    list[str],
+    typer.Option(
+        "-S", "--set", metavar="KEY=VALUE", help="Set a value of params.yaml, e.g. train.epochs=5. Repeatable."
+    ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Run even when DVC calls the stage current.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the report as one JSON object on standard output.")]
@@ -18,8 +21,8 @@ Drill = Annotated[
     str,
     typer.Option(
         metavar="FAULT",
-        help="Rehearse a rollback: the challenger misbehaves from a given answer on. slow:150@300 = 150 ms late from the "
-        "300th answer; fail:0.5@300 = half of them fail.",
+        help="Rehearse a rollback: the challenger misbehaves from a given answer on. slow:150@300 = 150 ms late from "
+        "the 300th answer; fail:0.5@300 = half of them fail.",
     ),
 ]
 

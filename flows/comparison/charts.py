@@ -43,9 +43,9 @@ def precision_recall_plot(curves: Sequence[Curve], title: str) -> str:
     side, left = 220, 36
     lines = "".join(_curve_line(curve, side, left) for curve in curves)
     ticks = "".join(
-        f'<text x="{left + value * side:.0f}" y="{side + 26}" text-anchor="middle">{short(value)[:3]}</text>'
-        f'<text x="{left - 5}" y="{14 + (1 - value) * side:.0f}" text-anchor="end">{short(value)[:3]}</text>'
-        for value in (0.0, 0.5, 1.0)
+        f'<text x="{left + value * side:.0f}" y="{side + 26}" text-anchor="middle">{label}</text>'
+        f'<text x="{left - 5}" y="{14 + (1 - value) * side:.0f}" text-anchor="end">{label}</text>'
+        for value, label in ((0.0, "0"), (0.5, ".5"), (1.0, "1"))
     )
     return (
         f'<svg viewBox="0 0 {side + left + 10} {side + 60}" width="{side + left + 10}" role="img" font-size="11" '

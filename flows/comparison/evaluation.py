@@ -86,7 +86,7 @@ def compare(
     verdict = decide(figures.map50_95, None if difference is None else difference.map50_95, parts, params)
     return EvaluationReport(
         passed=verdict.outcome == "promote",
-        sentence=_sentence(verdict, figures, difference),
+        sentence=_sentence(verdict, figures),
         outcome=verdict.outcome,
         reasons=verdict.reasons,
         challenger=_model_figures(new, truth, params),
@@ -170,12 +170,9 @@ def _bootstrap(new: _Model, old: _Model, units: Ints, params: EvaluateParams, se
     )
 
 
-def _sentence(verdict: Verdict, figures: Figures, difference: Figures | None) -> str:
-    head = {"promote": "Promote", "reject": "Rejected", "inconclusive": "Inconclusive"}[verdict.outcome]
-    scored = f"mAP50-95 {figures.map50_95.text()}"
-    if difference is not None:
-        scored += f", difference to the champion {difference.map50_95.text(signed=True)}"
-    return f"{head}: {scored}; {verdict.reasons[0]}." if verdict.outcome != "promote" else f"{head}: {scored}."
+def _sentence(verdict: Verdict, figures: Figures) -> str:
+    head = {"promote": "Promote", "reject": "Reject", "inconclusive": "Inconclusive"}[verdict.outcome]
+    return f"{head}: mAP50-95 {figures.map50_95.text()}; {verdict.reasons[0]}."
 
 
 def _thresholds(params: EvaluateParams, served_conf: float, seed: int) -> Thresholds:

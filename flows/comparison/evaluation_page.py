@@ -44,8 +44,8 @@ def _headline(report: EvaluationReport) -> str:
     ]
     note = (
         f"<p>{report.num_images} frames, {report.num_objects} objects, {report.num_units} {thresholds.unit}s. "
-        f"Each end of an interval is a one-sided {level} bound (jackknife t over {thresholds.unit}s). Precision and recall: "
-        f"IoU .50, confidence {thresholds.served_conf:g}, all classes together.</p>"
+        f"Each end of an interval is a one-sided {level} bound (jackknife t over {thresholds.unit}s). "
+        f"Precision and recall: IoU .50, confidence {thresholds.served_conf:g}, all classes together.</p>"
     )
     return table(["", *(name for name, _, _ in columns)], rows) + note + _bootstrap(report)
 

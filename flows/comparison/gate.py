@@ -78,13 +78,13 @@ def _against_floor(challenger: Estimate, params: EvaluateParams) -> Verdict:
         return Verdict(outcome="inconclusive", reasons=("the frozen frames hold no object: mAP50-95 is not defined",))
     reached = challenger.value >= floor
     relation = "reaches" if reached else "is below"
-    reason = f"no champion yet: mAP50-95 {challenger.text()} {relation} the floor {short(floor)}"
+    reason = f"no champion yet, and {short(challenger.value)} {relation} the floor {short(floor)}"
     return Verdict(outcome="promote" if reached else "reject", reasons=(reason,))
 
 
 def _overall(difference: Estimate, params: EvaluateParams) -> Verdict:
     margin = params.margin
-    figure = f"mAP50-95 difference {difference.text(signed=True)} over {difference.num_units} {params.unit}s"
+    figure = f"difference to the champion {difference.text(signed=True)} over {difference.num_units} {params.unit}s"
     if difference.lower is None or difference.upper is None:
         remedy = f"insufficient clusters: at least {params.min_units} {params.unit}s are needed"
         hint = "; set evaluate.unit to clip, or add cameras" if params.unit == "camera" else "; add clips"

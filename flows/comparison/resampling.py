@@ -8,6 +8,7 @@ Sources: Quenouille 1956, Tukey 1958 (jackknife and its t interval); Efron 1979 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -71,7 +72,7 @@ def unit_of_image(truth: GroundTruth, unit: Unit, members: npt.NDArray[np.bool_]
 
 
 def _pieces(clips: list[tuple[object, ...]], min_units: int) -> list[tuple[object, ...]]:
-    lengths = {clip: clips.count(clip) for clip in dict.fromkeys(clips)}
+    lengths = Counter(clips)
     per_clip = -(-2 * min_units // max(len(lengths), 1))
     position = dict.fromkeys(lengths, -1)
     keys: list[tuple[object, ...]] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def _columns(table: Boxes) -> dict[str, list[Any]]:
 
 
 def _per_image(values: npt.NDArray[Any], offsets: Ints) -> list[npt.NDArray[Any]]:
-    return np.split(values, offsets[1:-1])
+    return [values[low:high] for low, high in pairwise(offsets)]
 
 
 def _write_parquet(path: Path, columns: Mapping[str, list[Any]], metadata: Mapping[str, str] | None = None) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Severity = Literal["stop", "warn"]
 Row = dict[str, Any]
 FRAME_TOLERANCE_PX = 1.0  # labelling tools round to whole pixels
+BUSY_BOXES = 5  # a camera with a median this high hardly ever shows an empty road
 _TIME = r"^$|^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)$"
 
 
@@ -71,6 +72,8 @@ def dataset_checks(params: ValidateParams) -> tuple[Check, ...]:
         Check("times_zoned", "Times are ISO-8601 with a zone, or empty", "warn",
               "listing", "time", "ExpectColumnValuesToMatchRegex",
               lambda row: f"{row['image']} has the time {row['time']!r}", {"regex": _TIME}),
+        Check("empty_frames_plausible", f"Frames without a box are not of cameras that mostly show {BUSY_BOXES} or more",
+              "warn", "frames", "empty_though_busy", null, lambda row: str(row["empty_though_busy"])),
         Check("clips_in_one_split", "No clip of a camera lies in two splits", "warn",
               "clips", "num_splits", between, _straddling, {"max_value": 1}),
         Check("no_strays", "Every image is listed, every label file belongs to a frame", "warn",
@@ -96,6 +99,7 @@ def _frames(dataset: Dataset, manifest: Manifest) -> pd.DataFrame:
     frames = manifest.images.copy()
     frames["error"] = frames["error"].where(~frames["readable"], None)
     frames["same_image_in"] = _same_elsewhere(dataset, manifest)
+    frames["empty_though_busy"] = _empty_though_busy(manifest)
     frames["file"] = [shown_path(dataset, image) for image in frames["image"]]
     frames["line"] = 0
     return frames
@@ -125,6 +129,18 @@ def _same_elsewhere(dataset: Dataset, manifest: Manifest) -> pd.Series[Any]:
                 other = rows[rows["split"] != row["split"]].iloc[0]
                 found[int(str(label))] = shown_path(dataset, other["image"])
     return pd.Series(found, index=images.index, dtype=object)
+
+
+def _empty_though_busy(manifest: Manifest) -> list[str | None]:
+    """For each image without a box what its camera usually shows, if that is a lot."""
+    images = manifest.images
+    usual = images.groupby("camera")["num_boxes"].transform("median")
+    return [
+        f"no box, though half of the frames of camera {camera} have {median:g} or more: not labelled?"
+        if number == 0 and median >= BUSY_BOXES
+        else None
+        for number, median, camera in zip(images["num_boxes"], usual, images["camera"], strict=True)
+    ]
 
 
 def _label_files(dataset: Dataset, manifest: Manifest) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 
-def xywhn_to_xyxy(boxes_xywhn: npt.ArrayLike, size_wh: tuple[int, int]) -> Floats:  # (N, 4) -> (N, 4)
+def xywhn_to_xyxy(boxes_xywhn: npt.ArrayLike, size_wh: tuple[float, float]) -> Floats:  # (N, 4) -> (N, 4)
     """Corners in pixels of boxes given as fractions of a frame of `size_wh`, not clipped."""
     boxes = _boxes(boxes_xywhn)
     size = np.asarray(size_wh, dtype=np.float64)
@@ -19,7 +19,7 @@ def xywhn_to_xyxy(boxes_xywhn: npt.ArrayLike, size_wh: tuple[int, int]) -> Float
     return np.concatenate([centre - half, centre + half], axis=1)
 
 
-def xyxy_to_xywhn(boxes_xyxy: npt.ArrayLike, size_wh: tuple[int, int]) -> Floats:  # (N, 4) -> (N, 4)
+def xyxy_to_xywhn(boxes_xyxy: npt.ArrayLike, size_wh: tuple[float, float]) -> Floats:  # (N, 4) -> (N, 4)
     """Centre and size as fractions of a frame of `size_wh` of boxes given by their corners in pixels."""
     boxes = _boxes(boxes_xyxy)
     size = np.asarray(size_wh, dtype=np.float64)
@@ -27,13 +27,13 @@ def xyxy_to_xywhn(boxes_xyxy: npt.ArrayLike, size_wh: tuple[int, int]) -> Floats
     return np.concatenate([(low + high) / 2 / size, (high - low) / size], axis=1)
 
 
-def clip_xyxy(boxes_xyxy: npt.ArrayLike, size_wh: tuple[int, int]) -> Floats:  # (N, 4) -> (N, 4)
+def clip_xyxy(boxes_xyxy: npt.ArrayLike, size_wh: tuple[float, float]) -> Floats:  # (N, 4) -> (N, 4)
     """The part of each box inside the frame; a box wholly outside becomes an empty one on the frame's edge."""
     width, height = size_wh
     return np.clip(_boxes(boxes_xyxy), 0.0, [width, height, width, height])
 
 
-def outside_px(boxes_xyxy: npt.ArrayLike, size_wh: tuple[int, int]) -> Floats:  # (N, 4) -> (N,)
+def outside_px(boxes_xyxy: npt.ArrayLike, size_wh: tuple[float, float]) -> Floats:  # (N, 4) -> (N,)
     """How far each box reaches beyond the frame, px; 0 for a box inside it."""
     boxes = _boxes(boxes_xyxy)
     size = np.asarray(size_wh, dtype=np.float64)

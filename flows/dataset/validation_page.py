@@ -48,7 +48,8 @@ def stacked_bars(counts: Mapping[str, Mapping[str, int]]) -> str:
             length = number / longest * _BAR_PX
             shapes.append(
                 f'<rect x="{left:.1f}" y="{top}" width="{length:.1f}" height="{_ROW_PX - 8}" '
-                f'fill="{PALETTE[index % len(PALETTE)]}"><title>{escape(name)}, {escape(part)}: {number:,}</title></rect>'
+                f'fill="{PALETTE[index % len(PALETTE)]}">'
+                f"<title>{escape(name)}, {escape(part)}: {number:,}</title></rect>"
             )
             left += length
         numbers = " / ".join(f"{number:,}" for number in parts.values())

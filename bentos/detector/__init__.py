@@ -1,0 +1,1 @@
+"""The detector: one inference path, used by evaluation offline and by the service online."""

@@ -1,0 +1,165 @@
+"""Traffic of one clip: which vehicles drive in which lane, where they are at a time, and who hides whom."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from flows.dataset.scene_camera import Camera, Point2
+from flows.dataset.scene_site import Lane, Placed, Road, Site
+from flows.dataset.scene_vehicles import CLASSES, Body, draw_body, pick
+
+# Beyond the first vehicle of each class, which every clip has in the middle of its view
+CLASS_WEIGHTS = (70, 14, 5, 11)
+QUEUE_GAP_M = 2.2
+
+
+@dataclass(frozen=True)
+class Vehicle:
+    """A vehicle and its course: `along_m` at time 0 on a lane, driven at a constant speed."""
+
+    number: int
+    body: Body
+    road: Road
+    lane: Lane
+    along_m: float
+    speed_m_s: float
+    sway_m: float
+
+    def placed(self, time_s: float) -> Placed:
+        """The vehicle where it is at a time of the clip."""
+        along = self.along_m + self.lane.direction * self.speed_m_s * time_s
+        x, y, turn = self.road.at(along, self.lane.offset_m + self.sway_m)
+        heading = turn if self.lane.direction > 0 else turn + np.pi
+        return Placed(self.body.solids, x, y, heading, self.body.length_m / 2, self.body.half_w)
+
+
+def draw_traffic(site: Site, duration_s: float, rng: np.random.Generator) -> list[Vehicle]:
+    """The vehicles of a clip that lasts `duration_s`: about 4 to 9 of them in view at any time.
+
+    On a crossing, one road drives and the other waits at its stop lines.
+    """
+    seen: dict[tuple[Road, Lane], list[float]] = defaultdict(list)
+    for road, lane, along in site.lane_points():
+        seen[road, lane].append(along)
+    visible_m = sum(2.0 * len(points) for points in seen.values())
+    spacing_m = visible_m / (4.5 + 4.5 * rng.random())
+    green = int(rng.integers(len(site.roads)))
+    slots: list[tuple[float, Road, Lane, float, float]] = []
+    for (road, lane), points in seen.items():
+        moving = site.roads[green] is road
+        slots += [(*slot,) for slot in _slots(site, road, lane, points, spacing_m, duration_s, moving, rng)]
+    slots.sort(key=lambda slot: slot[0])
+    classes = _classes(len(slots), rng)
+    vehicles = [
+        Vehicle(number, draw_body(class_id, rng), road, lane, along, speed, 0.5 * (rng.random() - 0.5))
+        for number, (class_id, (_, road, lane, along, speed)) in enumerate(zip(classes, slots, strict=True))
+    ]
+    return _without_collisions(vehicles)
+
+
+def _slots(
+    site: Site,
+    road: Road,
+    lane: Lane,
+    points: Sequence[float],
+    spacing_m: float,
+    duration_s: float,
+    moving: bool,
+    rng: np.random.Generator,
+) -> list[tuple[float, Road, Lane, float, float]]:
+    """Places on a lane at time 0, each with how far from the middle of the view it is half-way through the clip."""
+    first, last = min(points), max(points)
+    if not moving:
+        return _queue(site, road, lane, first, last, rng)
+    speed = 6.0 + 6.0 * rng.random()
+    travel = speed * duration_s
+    low = first - 8 - (travel if lane.direction > 0 else 0)
+    high = last + 8 + (travel if lane.direction < 0 else 0)
+    along = low + spacing_m * rng.random()
+    slots = []
+    while along < high:
+        middle = along + lane.direction * travel / 2
+        slots.append((abs(middle - (first + last) / 2), road, lane, along, speed))
+        along += max(7.0, spacing_m * (0.55 + 0.9 * rng.random()))
+    return slots
+
+
+def _queue(
+    site: Site, road: Road, lane: Lane, first: float, last: float, rng: np.random.Generator
+) -> list[tuple[float, Road, Lane, float, float]]:
+    if site.crossing_m is None:
+        return []
+    main = road is site.roads[0]
+    stop = site.crossing_m if main else 0.0
+    other = site.roads[1 if main else 0]
+    along = stop - lane.direction * (other.half_w + 7.5)
+    slots = []
+    for _ in range(int(rng.integers(4))):
+        if first - 4 < along < last + 4:
+            slots.append((abs(along - stop), road, lane, along, 0.0))
+        along -= lane.direction * (8.0 + 3.0 * rng.random())
+    return slots
+
+
+def _classes(count: int, rng: np.random.Generator) -> list[int]:
+    first = [int(class_id) for class_id in rng.permutation(len(CLASSES))]
+    deck = [class_id for class_id, weight in enumerate(CLASS_WEIGHTS) for _ in range(weight)]
+    return (first + [pick(rng, deck) for _ in range(max(0, count - len(first)))])[:count]
+
+
+def _without_collisions(vehicles: list[Vehicle]) -> list[Vehicle]:
+    kept: list[Vehicle] = []
+    for vehicle in vehicles:
+        neighbours = [other for other in kept if (other.road, other.lane) == (vehicle.road, vehicle.lane)]
+        room = [
+            abs(other.along_m - vehicle.along_m) - (other.body.length_m + vehicle.body.length_m) / 2
+            for other in neighbours
+        ]
+        if all(gap > QUEUE_GAP_M for gap in room):
+            kept.append(vehicle)
+    return kept
+
+
+def far_to_near(camera: Camera, things: Sequence[Placed]) -> list[int]:
+    """Indices in painter's order: whoever may hide another comes after it.
+
+    Two footprints that do not overlap are parted by an edge of one of them; the one on the camera's side of that edge
+    is in front. Where three hide each other in a ring, the farthest goes first.
+    """
+    eye = camera.position[:2]
+    corners = [thing.footprint() for thing in things]
+    distance = [-camera.distance_m((thing.x, thing.y, 0.0)) for thing in things]
+    behind = {
+        index: {
+            other for other in range(len(things)) if other != index and _in_front(corners[index], corners[other], eye)
+        }
+        for index in range(len(things))
+    }
+    order: list[int] = []
+    left = set(range(len(things)))
+    while left:
+        free = [index for index in left if not behind[index] & left] or list(left)
+        chosen = min(free, key=lambda index: (distance[index], index))
+        order.append(chosen)
+        left.remove(chosen)
+    return order
+
+
+def _in_front(first: Sequence[Point2], second: Sequence[Point2], eye: Point2) -> bool:
+    for a, b in zip(second, [*second[1:], *second[:1]], strict=True):
+        inside = _side(a, b, second[0]) + _side(a, b, second[2])
+        if inside and _side(a, b, eye) * inside < 0 and all(_side(a, b, c) * inside <= 0 for c in first):
+            return True
+    for a, b in zip(first, [*first[1:], *first[:1]], strict=True):
+        inside = _side(a, b, first[0]) + _side(a, b, first[2])
+        if inside and _side(a, b, eye) * inside >= 0 and all(_side(a, b, c) * inside <= 0 for c in second):
+            return True
+    return False
+
+
+def _side(a: Point2, b: Point2, point: Point2) -> float:
+    return (b[0] - a[0]) * (point[1] - a[1]) - (b[1] - a[1]) * (point[0] - a[0])

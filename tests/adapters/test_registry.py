@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from flows.adapters.registry import CHALLENGER, PREVIOUS, Registry, read_pointer, write_pointer
+from flows.errors import OutsideError, ProjectError
+
+
+@pytest.fixture(scope="session")
+def migrated_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Migrating a store takes seconds: once a session, then copied."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def registry(tmp_path: Path, migrated_store: Path) -> Registry:
+    shutil.copy(migrated_store, tmp_path / "mlflow.db")
+    return Registry(f"sqlite:///{tmp_path / 'mlflow.db'}", "detector", tmp_path, tmp_path / "champion.json")
+
+
+def register(registry: Registry, folder: Path, digest: str):
+    folder.mkdir(exist_ok=True)
+    (folder / "model.json").write_text(digest)
+    with registry.run("package", {"tca.seed": "0"}) as log:
+        log.metrics({"mAP50-95(B)": 0.5}, step=3)
+        log.params({"epochs": 3})
+        log.data("data", "md5", 10)
+        return registry.register(log.run_id, folder, digest, {"tca.seed": "0"})
+
+
+def test_an_empty_registry_has_no_champion(registry: Registry, tmp_path: Path) -> None:
+    assert registry.champion() is None
+    assert registry.versions() == []
+    assert read_pointer(tmp_path / "champion.json") is None
+
+
+def test_a_digest_is_registered_once(registry: Registry, tmp_path: Path) -> None:
+    first = register(registry, tmp_path / "package", "a" * 64)
+    again = register(registry, tmp_path / "package", "a" * 64)
+    assert (first.version, again.version, len(registry.versions())) == ("1", "1", 1)
+    challenger = registry.by_alias(CHALLENGER)
+    assert challenger is not None
+    assert challenger.digest == "a" * 64
+    assert (registry.download(challenger) / "model.json").read_text() == "a" * 64
+
+
+def test_the_throne_moves_and_remembers_who_was_before(registry: Registry, tmp_path: Path) -> None:
+    versions = [register(registry, tmp_path / "package", letter * 64) for letter in "ab"]
+    for one in (*versions, versions[1]):  # the last, repeated, must change nothing
+        registry.set_champion(one.version, one.digest)
+    champion, previous = registry.champion(), registry.by_alias(PREVIOUS)
+    assert champion is not None
+    assert previous is not None
+    assert (champion.version, previous.version) == ("2", "1")
+    assert read_pointer(tmp_path / "champion.json") == ("2", "b" * 64)
+
+
+def test_a_failed_run_leaves_no_version(registry: Registry) -> None:
+    with pytest.raises(RuntimeError), registry.run("train", {}):
+        raise RuntimeError
+    assert registry.versions() == []
+
+
+def test_an_unknown_version_is_refused(registry: Registry, tmp_path: Path) -> None:
+    register(registry, tmp_path / "package", "a" * 64)
+    with pytest.raises(ProjectError, match="no version 9"):
+        registry.get("9")
+
+
+def test_a_store_that_does_not_answer_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    registry = Registry("http://127.0.0.1:9", "detector", tmp_path, tmp_path / "champion.json")
+    with pytest.raises(OutsideError, match="MLFLOW_TRACKING_URI"):
+        registry.champion()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"version": "1"}'])
+def test_a_broken_pointer_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "champion.json"
+    path.write_text(content)
+    with pytest.raises(ProjectError, match="git checkout"):
+        read_pointer(path)
+
+
+def test_a_pointer_without_champion_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "champion.json"
+    write_pointer(path, None, None)
+    assert read_pointer(path) is None
