@@ -117,7 +117,7 @@ def environment_findings(environment: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _machine(project: Project) -> Iterator[Finding]:
-    version = platform.pythonread_version()
+    version = platform.python_version()
     good = sys.version_info >= (3, 11)
     yield Finding("python", "ok" if good else "missing", version, "" if good else "3.11 or newer is needed")
     cores = count_cores()
@@ -150,7 +150,7 @@ def _processor(flags: frozenset[str]) -> Finding:
             "OpenVINO may compute in bf16, which is faster; export measures what it changes",
         )
     if "avx512f" in flags:
-        return Finding("processor", "ok", "AVX-512, no AMX", "fp32 and int8 run well; bf16 brings nothing")
+        return Finding("processor", "ok", "AVX-512, no AMX", "fp32 and int8 run well")
     if "avx2" in flags:
         return Finding("processor", "ok", "AVX2", "enough to train and serve; AVX-512 or AMX would serve more frames")
     known = platform.machine()

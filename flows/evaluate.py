@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from bentos.detector.detector import Detector
 from PIL import Image
 
@@ -16,10 +17,9 @@ from flows.comparison.predictions import (
     Predictions,
     detect_frames,
     ground_truth,
-    write_ground_truth,
-    write_predictions,
 )
 from flows.comparison.report import EvaluationReport
+from flows.comparison.tables import write_ground_truth, write_predictions
 from flows.dataset.labels import boxes_xyxy, parse_labels
 from flows.dataset.layout import Dataset, Frame, read_dataset
 from flows.errors import DataError
@@ -42,15 +42,15 @@ def evaluate(run: StageRun) -> EvaluationRecord:
     truth = run.step(frozen_frames)(dataset, params.split)
     served_conf, digest, challenger = run.step(detect_with)(project.model, dataset, truth, run.shown.progress)
     champion_version, champion = run.step(detect_with_champion, retries=2)(run, dataset, truth)
-    report = run.step(compare)(truth, challenger, champion, params, served_conf, run.params.seed)
+    report = run.step(compare)(truth, challenger, champion, params, served_conf=served_conf, seed=run.params.seed)
     run.step(keep_evidence)(project.artifacts / "evaluation", truth, challenger, champion)
     shown = disagreement_gallery(
         report.disagreements,
         truth,
         challenger,
         champion,
-        served_conf,
-        lambda image: (dataset.root / image).read_bytes(),
+        served_conf=served_conf,
+        load=lambda image: (dataset.root / image).read_bytes(),
     )
     (project.reports / "evaluate.html").write_text(evaluation_page(report, shown), encoding="utf-8")
     return EvaluationRecord(**dict(report), champion_version=champion_version, challenger_digest=digest)
@@ -102,8 +102,6 @@ def _labelled(dataset: Dataset, frame: Frame) -> LabelledFrame:
     if problems:
         raise DataError(f"{problems[0].file}:{problems[0].line}: {problems[0].message}", "Run: tca validate")
     class_ids = [box.class_id for box in boxes]
-    import numpy as np
-
     return LabelledFrame(
         frame.image,
         frame.camera,

@@ -60,31 +60,33 @@ def clip_boxes(boxes_xyxy: Floats, size_wh: tuple[int, int]) -> Floats:  # (N, 4
 
 def iou_matrix(boxes_xyxy: Floats) -> Floats:  # (N, 4) -> (N, N)
     """Intersection over union of all pairs; 0 where the union is empty."""
-    low = np.maximum(boxes_xyxy[:, None, :2], boxes_xyxy[None, :, :2])
-    high = np.minimum(boxes_xyxy[:, None, 2:], boxes_xyxy[None, :, 2:])
-    intersection = np.prod(np.maximum(high - low, 0), axis=2)
-    areas = np.prod(np.maximum(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], 0), axis=1)
-    union = areas[:, None] + areas[None, :] - intersection
+    x1, y1, x2, y2 = np.ascontiguousarray(boxes_xyxy.T)
+    widths = np.maximum(np.minimum(x2[:, None], x2) - np.maximum(x1[:, None], x1), 0)
+    heights = np.maximum(np.minimum(y2[:, None], y2) - np.maximum(y1[:, None], y1), 0)
+    intersection = widths * heights
+    areas = np.maximum(x2 - x1, 0) * np.maximum(y2 - y1, 0)
+    union = areas[:, None] + areas - intersection
     return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
 
 
 def suppress(boxes_xyxy: Floats, scores: Floats, class_ids: Ints, iou: float) -> Ints:
     """Greedy class-aware NMS: indices of the kept boxes, best score first; ties keep their order.
 
-    A box goes when one of the same class with a better score overlaps it by more than `iou`.
+    A box goes when one of the same class with a better score, itself kept, overlaps it by more than `iou`.
 
     Args:
         boxes_xyxy: (N, 4); N is at most the graph's top-K, so all pairs are cheap.
         scores: (N,)
         class_ids: (N,)
+        iou: overlap, 0..1
     """
     order = np.argsort(-scores, kind="stable")
     ids = class_ids[order]
-    rivals = (iou_matrix(boxes_xyxy[order]) > iou) & (ids[:, None] == ids[None, :])  # (N, N)
+    beats = np.triu((iou_matrix(boxes_xyxy[order]) > iou) & (ids[:, None] == ids), 1)  # (N, N), row beats column
     alive = np.ones(len(order), dtype=bool)
-    for index in range(len(order)):
+    for index in np.flatnonzero(beats.any(axis=1)):
         if alive[index]:
-            alive[index + 1 :] &= ~rivals[index, index + 1 :]
+            alive &= ~beats[index]
     return order[alive]
 
 

@@ -208,6 +208,8 @@ class Connection(asyncio.Protocol):
         message = self._waiting.popleft()
         if isinstance(message, Reply):
             self._write(message, keep_alive=False)
+            if not self._transport.is_reading():
+                self._transport.resume_reading()
             self._loop.call_later(self._listener.limits.lingering_s, self._transport.close)
             return
         if self._waiting:
@@ -223,7 +225,7 @@ class Connection(asyncio.Protocol):
             _log.exception("a defect of the router")
             reply = error_reply(500, "internal", "a defect of the router; its log has the trace")
         self._task = None
-        last = not request.keep_alive or (self._closing and not self._waiting)
+        last = not request.keep_alive or (self._closing and not self._waiting and not self._reading)
         self._write(reply, not last, is_head=request.method == b"HEAD")
         if reply.after_sent is not None:
             self._loop.call_soon(reply.after_sent)

@@ -84,11 +84,13 @@ def _against_floor(challenger: Estimate, params: EvaluateParams) -> Verdict:
 
 def _overall(difference: Estimate, params: EvaluateParams) -> Verdict:
     margin = params.margin
-    figure = f"difference to the champion {difference.text(signed=True)} over {difference.num_units} {params.unit}s"
+    units = f"over {difference.num_units} {params.unit}s"
     if difference.lower is None or difference.upper is None:
-        remedy = f"insufficient clusters: at least {params.min_units} {params.unit}s are needed"
-        hint = "; set evaluate.unit to clip, or add cameras" if params.unit == "camera" else "; add clips"
-        return Verdict(outcome="inconclusive", reasons=(f"{figure}: {remedy}{hint}",))
+        hint = "set evaluate.unit to clip, or add cameras" if params.unit == "camera" else "add clips"
+        reason = f"difference to the champion {short(difference.value, signed=True)} {units}: insufficient clusters, "
+        reason += f"at least {params.min_units} {params.unit}s are needed; {hint}"
+        return Verdict(outcome="inconclusive", reasons=(reason,))
+    figure = f"difference to the champion {difference.text(signed=True)} {units}"
     if difference.lower > -margin:
         better = "better" if difference.lower > 0 else f"not worse by more than {short(margin)}"
         return Verdict(outcome="promote", reasons=(f"{figure}: {better}",))

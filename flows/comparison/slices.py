@@ -1,4 +1,8 @@
-"""The same comparison inside every slice, camera, class and object size, each with an interval of its own."""
+"""The same comparison inside every slice, camera, class and object size, each with an interval of its own.
+
+A part often lies in fewer cameras than an interval needs. It then takes clips, or blocks of time within clips, as units
+and says so. Blocks of one clip resemble one another, so such an interval is rather too narrow than too wide.
+"""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from flows.comparison.predictions import Boxes, GroundTruth, Ints, LabelledFrame, Predictions, ground_truth, predictions

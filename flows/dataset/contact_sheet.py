@@ -8,7 +8,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from flows.dataset.manifest import Manifest
 from flows.page import PALETTE
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _CELL_WH = (320, 200)
 _COLUMNS = 4
-_CAPTION_PX = 16
+_CAPTION_PX = 20
 _BACKGROUND = "#14181c"
 
 
@@ -34,6 +34,7 @@ def contact_sheet(root: Path, manifest: Manifest, num_frames: int = 24) -> str:
     cell_height = _CELL_WH[1] + _CAPTION_PX
     sheet = Image.new("RGB", (_COLUMNS * _CELL_WH[0], rows * cell_height), _BACKGROUND)
     draw = ImageDraw.Draw(sheet)
+    draw.font = ImageFont.load_default(13)
     for position, row in enumerate(sample.to_dict("records")):
         left, top = position % _COLUMNS * _CELL_WH[0], position // _COLUMNS * cell_height
         boxes = manifest.boxes[manifest.boxes["image"] == row["image"]]

@@ -39,7 +39,7 @@ def draw_truth(
 def draw_predictions(
     rng: np.random.Generator, truth: GroundTruth, found: float = 0.8, jitter: float = 0.05, most_false: int = 6
 ) -> Predictions:
-    """Find a share `found` of the objects (some twice, some as another class), displaced; and things that are not there."""
+    """Find a share `found` of the objects, some twice or as another class, displaced; and things that are not there."""
     boxes, scores, class_ids = [], [], []
     num_classes = len(truth.classes)
     for index in range(len(truth.images)):

@@ -94,7 +94,7 @@ def one_class(objects: list[int], hits: list[tuple[int, float, bool]]) -> tuple[
         ([1], [(0, 0.9, False), (0, 0.8, True)], 0.5),
         ([2], [(0, 0.9, True)], 51 / 101),
         ([1, 1], [(0, 0.9, True), (1, 0.8, False), (1, 0.7, True)], (51 + 50 * 2 / 3) / 101),
-        # 7 of 20 objects: as floats recall 7 / 20 lies below the recall point 35 * 0.01, so 35 points are reached, not 36
+        # as floats, recall 7 / 20 lies below the recall point 35 * 0.01: 35 points are reached, not 36
         ([20], [(0, 0.9 - 0.01 * k, True) for k in range(7)], 35 / 101),
     ],
 )
@@ -130,7 +130,7 @@ def test_a_weight_is_as_good_as_copies(seed: int, size: str | None, make_truth, 
     for row, result in zip(weights, weighted, strict=True):
         copied_truth, copied = replicated(truth, found, row)
         expected = average_precisions(rank(match_all(copied_truth, copied, area)), once(copied_truth))[0]
-        np.testing.assert_array_equal(result, expected)
+        np.testing.assert_allclose(result, expected, rtol=0, atol=1e-14)  # only the order of summing differs
 
 
 def test_more_weightings_than_a_block_are_the_same_one_by_one(make_truth, make_predictions) -> None:
@@ -140,7 +140,7 @@ def test_more_weightings_than_a_block_are_the_same_one_by_one(make_truth, make_p
     weights = rng.integers(0, 3, (37, len(truth.images)))
     together = average_precisions(ranking, weights)
     singly = np.concatenate([average_precisions(ranking, row[None]) for row in weights])
-    np.testing.assert_array_equal(together, singly)
+    np.testing.assert_allclose(together, singly, rtol=0, atol=1e-14)
 
 
 def test_class_without_objects_is_left_out_of_the_mean() -> None:
