@@ -6,7 +6,8 @@ from pathlib import Path
 
 from flows.adapters.versioning import add_data, read_staleness_of_data, require_repository
 from flows.console import Console
-from flows.dataset.imports import import_dataset, mapping_from_csv, mapping_from_regex
+from flows.dataset.imports import Format, import_dataset
+from flows.dataset.mapping import mapping_from_csv, mapping_from_regex, no_mapping
 from flows.dataset.scene import render_dataset
 from flows.errors import Conflict, InputError
 from flows.params import read_params
@@ -40,21 +41,19 @@ def render_demo_data(project: Project, force: bool = False) -> None:
         )
 
 
-def import_data(project: Project, format: str, source: Path, regex: str, csv: Path | None) -> None:
+def import_data(project: Project, format: Format, source: Path, regex: str, csv: Path | None) -> None:
     """Import the set at `source` into data/, replacing what is there (DVC keeps the old version), and version it."""
     require_repository(project.root)
+    seed = read_params(project.params_file).seed
     if regex and csv:
         raise InputError("--regex and --csv exclude each other", "Give the one that knows the cameras")
-    if regex:
-        mapping = mapping_from_regex(regex)
-    else:
-        mapping = mapping_from_csv(csv) if csv else mapping_from_regex("")
+    mapping = mapping_from_regex(regex) if regex else mapping_from_csv(csv) if csv else no_mapping
     with console.step("data import") as shown:
         if project.data.exists() and read_data_md5(project.root) and read_staleness_of_data(project.root):
             raise Conflict("data/ has changes that no version holds", "Record them first: tca data version")
-        summary = import_dataset(format, source, project.data, mapping, shown.progress)
+        summary = import_dataset(format, source, project.data, mapping, shown.progress, seed=seed)
         _add(project)
-        shown.done(f"{summary.num_images} images, {summary.num_boxes} boxes, version {short_version(project)}")
+        shown.done(f"{summary.sentence}, version {short_version(project)}")
     for warning in summary.warnings:
         console.say(f"note: {warning}")
 

@@ -62,6 +62,7 @@ class TrainParams(Section):
     freeze: int = Field(ge=0, le=23, description="first layers kept as they are")
     workers: int = Field(ge=0, le=64, description="data loading processes; 0 loads in the training process")
     cache: Literal["ram", "disk", "none"] = Field(description="where decoded images are kept between epochs")
+    precision: Literal["auto", "fp32", "bf16"] = Field(description="arithmetic; auto is bf16 where it is faster")
 
     @field_validator("image_size")
     @classmethod

@@ -29,7 +29,7 @@ class InputSpec(Frozen):
 
     size_wh: tuple[Side, Side] = Field(description="width and height of the input, px")
     letterbox_fill: int = Field(default=114, ge=0, le=255, description="grey value of the borders")
-    scaled_decode: bool = Field(default=False, description="JPEGs may be decoded at 1/2, 1/4 or 1/8 if still large enough")
+    scaled_decode: bool = Field(default=False, description="JPEGs may be decoded at some eighths if still large enough")
 
 
 class Thresholds(Frozen):

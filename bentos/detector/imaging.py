@@ -6,7 +6,6 @@ keep their upper byte, CMYK is converted by Pillow, and of an animation the firs
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -41,8 +40,8 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS, cover_wh: tuple[i
     Args:
         data: The file's content.
         max_pixels: Width times height that is accepted.
-        cover_wh: If given, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size where its letterboxed content in this
-            input still need not be enlarged.
+        cover_wh: If given, a JPEG may be decoded at some eighths of its size, as long as its letterboxed content in an
+            input of this size need not be enlarged.
 
     Raises:
         BadImage: It is no such image, or does not decode to its last row.
@@ -74,12 +73,7 @@ def letterbox_into(slot: Pixels, picture: Picture, fill: int) -> Letterbox:  # s
     box = Letterbox.fit(picture.size_wh, (width, height))
     content_w, content_h = box.content_wh
     inner = slot[box.top : box.top + content_h, box.left : box.left + content_w]
-    if picture.rgb.shape == inner.shape:
-        inner[:] = picture.rgb
-    elif content_w == width:
-        cv2.resize(picture.rgb, box.content_wh, dst=inner, interpolation=cv2.INTER_LINEAR)
-    else:  # a dst with row gaps makes OpenCV allocate its own, so copy plainly
-        inner[:] = cv2.resize(picture.rgb, box.content_wh, interpolation=cv2.INTER_LINEAR)
+    cv2.resize(picture.rgb, box.content_wh, dst=inner, interpolation=cv2.INTER_LINEAR)
     slot[: box.top] = fill
     slot[box.top + content_h :] = fill
     slot[:, : box.left] = fill
@@ -121,16 +115,15 @@ def turn_upright(rgb: Pixels, orientation: int) -> Pixels:  # (H, W, 3)
 def _decode_with_pillow(data: bytes, header: ImageHeader) -> Picture:
     from PIL import Image, ImageOps
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about profiles and metadata, which are not used
-        with Image.open(BytesIO(data), formats=[header.format.upper()]) as image:
-            if image.size != header.size_wh:
-                raise BadImage("the image has headers that contradict each other")
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode.startswith("I"):  # Pillow would clip 16-bit grey at 255
-                grey = (np.asarray(upright).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8)
-                rgb = np.repeat(grey[:, :, None], 3, axis=2)
-            else:
-                rgb = np.array(upright.convert("RGB"))
+    with Image.open(BytesIO(data), formats=[header.format.upper()]) as image:
+        if image.size != header.size_wh:
+            raise BadImage("the image has headers that contradict each other")
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith("I"):  # Pillow would clip 16-bit grey at 255
+            grey = (np.asarray(upright).astype(np.uint32) >> 8).astype(np.uint8)
+            rgb = np.repeat(grey[:, :, None], 3, axis=2)
+        else:
+            palette = upright.mode == "P"  # with transparency it has no direct way to RGB
+            rgb = np.array((upright.convert("RGBA") if palette else upright).convert("RGB"))
     return Picture(rgb, (rgb.shape[1], rgb.shape[0]))

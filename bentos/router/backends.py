@@ -50,7 +50,9 @@ class BackendConnection(asyncio.Protocol):
         self._ends_with_connection = True
         self._is_head = is_head
         self._answer = self._loop.create_future()
-        timer = self._loop.call_later(timeout_s, self._fail, BackendError(f"no answer within {timeout_s * 1000:.0f} ms"))
+        timer = self._loop.call_later(
+            timeout_s, self._fail, BackendError(f"no answer within {timeout_s * 1000:.0f} ms")
+        )
         self._transport.writelines(parts)
         try:
             return await self._answer
@@ -73,11 +75,11 @@ class BackendConnection(asyncio.Protocol):
 
     # What the transport calls
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:  # noqa: D102
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: D102
+    def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         if self._in_flight() and self._in_body and self._ends_with_connection and exc is None:
             self._finish(keep_alive=False)
@@ -86,7 +88,7 @@ class BackendConnection(asyncio.Protocol):
         else:
             self._fail(DroppedUnanswered("closed before answering"))
 
-    def data_received(self, data: bytes) -> None:  # noqa: D102
+    def data_received(self, data: bytes) -> None:
         if self._parser is None:  # nobody asked: whatever it is, it must not be taken for the next answer
             self.close()
             return
@@ -98,11 +100,11 @@ class BackendConnection(asyncio.Protocol):
 
     # What the parser calls
 
-    def on_header(self, name: bytes, value: bytes) -> None:  # noqa: D102
+    def on_header(self, name: bytes, value: bytes) -> None:
         if not self._in_body:
             self._headers.append((name.lower(), value))
 
-    def on_headers_complete(self) -> None:  # noqa: D102
+    def on_headers_complete(self) -> None:
         assert self._parser is not None
         if self._parser.get_status_code() < 200:
             self._headers.clear()
@@ -114,10 +116,10 @@ class BackendConnection(asyncio.Protocol):
         if self._is_head:
             self._finish(keep_alive=False)  # the parser would wait for the body that content-length announces
 
-    def on_body(self, chunk: bytes) -> None:  # noqa: D102
+    def on_body(self, chunk: bytes) -> None:
         self._body.append(chunk)
 
-    def on_message_complete(self) -> None:  # noqa: D102
+    def on_message_complete(self) -> None:
         if self._in_body and self._parser is not None:
             self._finish(keep_alive=self._parser.should_keep_alive())
 
@@ -126,7 +128,9 @@ class BackendConnection(asyncio.Protocol):
 
     def _finish(self, keep_alive: bool) -> None:
         if self._answer is not None and not self._answer.done() and self._parser is not None:
-            self.reusable = keep_alive
+            # an answer that came before the body was sent leaves the rest of it in the way
+            unsent = self._transport.get_write_buffer_size() if self._transport is not None else 0
+            self.reusable = keep_alive and not unsent
             body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
             self._answer.set_result(Reply(self._parser.get_status_code(), self._headers, body))
 
@@ -223,6 +227,7 @@ class Pools:
     def __init__(self) -> None:
         self._pools: dict[str, Pool] = {}
         self._routed: frozenset[str] = frozenset()
+        self._changed = asyncio.Event()
 
     def __getitem__(self, url: str) -> Pool:
         pool = self._pools.get(url)
@@ -233,6 +238,7 @@ class Pools:
     def keep(self, urls: frozenset[str]) -> None:
         """Route to `urls` only: the others lose their idle connections now, and go when they have finished."""
         self._routed = urls
+        self._changed.set()
         for url in urls:
             self[url]
         self.sweep()
@@ -250,8 +256,10 @@ class Pools:
         return {url: pool.in_flight for url, pool in self._pools.items()}
 
     async def watch(self, interval_s: float) -> None:
-        """Look at the readiness of every routed back end, for ever."""
+        """Look at the readiness of every routed back end, for ever; at once after a change of routing."""
         while True:
+            self._changed.clear()
             self.sweep()
-            await asyncio.gather(*(self[url].look(max(interval_s, 1.0)) for url in self._routed))
-            await asyncio.sleep(interval_s)
+            await asyncio.gather(*(self[url].look(timeout_s=2.0) for url in self._routed))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), interval_s)

@@ -14,7 +14,7 @@ MAX_CAMERAS = 10_000
 
 
 def rank(promotion: int, camera: str) -> float:
-    """u = H(promotion, camera) in [0, 1): another order of the cameras for each promotion."""
+    """The u = H(promotion, camera) in [0, 1): another order of the cameras for each promotion."""
     digest = hashlib.blake2b(f"{promotion}/{camera}".encode(), digest_size=8).digest()
     return int.from_bytes(digest) / 2**64
 

@@ -112,19 +112,19 @@ class Connection(asyncio.Protocol):
 
     # What the transport calls
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:  # noqa: D102
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._listener.connections.add(self)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: D102
+    def connection_lost(self, exc: Exception | None) -> None:
         if self._task is not None:
             self._task.cancel()
         self._waiting.clear()
         self._parser = None  # parser and connection refer to each other
         self._listener.forget(self)
 
-    def data_received(self, data: bytes) -> None:  # noqa: D102
+    def data_received(self, data: bytes) -> None:
         if self._lingering or self._parser is None:
             return
         try:
@@ -137,31 +137,35 @@ class Connection(asyncio.Protocol):
         if self._in_head and self._reading and not self._lingering:
             self._head_bytes += len(data)
             if self._head_bytes > self._listener.limits.head_bytes:
-                self._refuse(error_reply(431, "headers_too_large", f"send at most {self._listener.limits.head_bytes} bytes of headers"))
+                self._refuse(
+                    error_reply(
+                        431, "headers_too_large", f"send at most {self._listener.limits.head_bytes} bytes of headers"
+                    )
+                )
         self._start_next()
 
-    def pause_writing(self) -> None:  # noqa: D102
+    def pause_writing(self) -> None:
         self._writable = False
 
-    def resume_writing(self) -> None:  # noqa: D102
+    def resume_writing(self) -> None:
         self._writable = True
         self._start_next()
 
     # What the parser calls
 
-    def on_message_begin(self) -> None:  # noqa: D102
+    def on_message_begin(self) -> None:
         self._clear()
         self._reading = True
         self._since = self._loop.time()
 
-    def on_url(self, url: bytes) -> None:  # noqa: D102
+    def on_url(self, url: bytes) -> None:
         self._target += url
 
-    def on_header(self, name: bytes, value: bytes) -> None:  # noqa: D102
+    def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_head:  # trailers of a chunked body are dropped
             self._headers.append((name.lower(), value))
 
-    def on_headers_complete(self) -> None:  # noqa: D102
+    def on_headers_complete(self) -> None:
         self._in_head = False
         expects = False
         for name, value in self._headers:
@@ -172,7 +176,7 @@ class Connection(asyncio.Protocol):
         if expects and not self._lingering and self._task is None and self._transport is not None:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def on_body(self, chunk: bytes) -> None:  # noqa: D102
+    def on_body(self, chunk: bytes) -> None:
         self._body_bytes += len(chunk)
         if self._body_bytes > self._listener.limits.body_bytes:
             self._body.clear()
@@ -180,7 +184,7 @@ class Connection(asyncio.Protocol):
         elif not self._lingering:
             self._body.append(chunk)
 
-    def on_message_complete(self) -> None:  # noqa: D102
+    def on_message_complete(self) -> None:
         self._reading = False
         if self._lingering or self._parser is None:
             return
@@ -256,7 +260,9 @@ class Connection(asyncio.Protocol):
             return
         limits = self._listener.limits
         if self._reading and now - self._since > limits.reading_s:
-            self._refuse(error_reply(408, "request_timeout", f"the request did not arrive within {limits.reading_s:.0f} s"))
+            self._refuse(
+                error_reply(408, "request_timeout", f"the request did not arrive within {limits.reading_s:.0f} s")
+            )
             self._start_next()
         elif not self._reading and now - self._since > limits.idle_s:
             self._transport.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,15 +52,15 @@ class CheckResult(BaseModel):
 
 
 def run_expectations(
-    dataset: Dataset, manifest: Manifest, params: ValidateParams, docs_dir: Path
+    dataset: Dataset, manifest: Manifest, params: ValidateParams, docs_dir: Path | None = None
 ) -> tuple[CheckResult, ...]:
-    """Run all checks and write Data Docs into `docs_dir` (index.html), replacing the ones that lie there.
+    """Run all checks; write Data Docs into `docs_dir` (index.html), if given, replacing the ones that lie there.
 
     Raises:
         RuntimeError: Great Expectations could not compute an expectation: a fault of the program, not of the data.
     """
     checks, tables = dataset_checks(params), check_tables(dataset, manifest)
-    with replaced_folder(docs_dir) as fresh, _quiet():
+    with replaced_folder(docs_dir) if docs_dir else nullcontext() as fresh, _quiet():
         outcomes = _run_suites(checks, tables, fresh)
     return tuple(
         _result(check, tables[check.table], outcomes[check.name], params.max_warnings_listed) for check in checks
@@ -68,7 +68,7 @@ def run_expectations(
 
 
 def _run_suites(
-    checks: Sequence[Check], tables: Mapping[str, pd.DataFrame], docs_dir: Path
+    checks: Sequence[Check], tables: Mapping[str, pd.DataFrame], docs_dir: Path | None
 ) -> dict[str, dict[str, Any]]:
     """One suite and one checkpoint per table; the raw result of each check by its name."""
     import great_expectations as gx
@@ -89,7 +89,7 @@ def _run_suites(
         checkpoint = gx.Checkpoint(
             name=name,
             validation_definitions=[context.validation_definitions.add(definition)],
-            actions=[UpdateDataDocsAction(name="write", site_names=[_SITE])],
+            actions=[UpdateDataDocsAction(name="write", site_names=[_SITE])] if docs_dir else [],
             result_format={"result_format": "COMPLETE"},
         )
         run = context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": table})
@@ -98,8 +98,8 @@ def _run_suites(
     return outcomes
 
 
-def _context(docs_dir: Path) -> Any:
-    """A context that lives in memory, reports to nobody and has one site, in `docs_dir`."""
+def _context(docs_dir: Path | None) -> Any:
+    """A context that lives in memory, reports to nobody and has at most one site, in `docs_dir`."""
     import great_expectations as gx
     from great_expectations.data_context.types.base import (
         DataContextConfig,
@@ -107,18 +107,21 @@ def _context(docs_dir: Path) -> Any:
         ProgressBarsConfig,
     )
 
-    site = {
-        "class_name": "SiteBuilder",
-        "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs_dir.resolve())},
-        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
-    }
     config = DataContextConfig(
         store_backend_defaults=InMemoryStoreBackendDefaults(),
-        data_docs_sites={_SITE: site},
+        data_docs_sites={_SITE: _site(docs_dir)} if docs_dir else {},
         analytics_enabled=False,
         progress_bars=ProgressBarsConfig(globally=False, metric_calculations=False),
     )
     return gx.get_context(mode="ephemeral", project_config=config)
+
+
+def _site(docs_dir: Path) -> dict[str, Any]:
+    return {
+        "class_name": "SiteBuilder",
+        "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs_dir.resolve())},
+        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+    }
 
 
 def _expectation(check: Check) -> Any:

@@ -50,7 +50,7 @@ def frames_of(found: SourceSet, mapping: Mapping, seed: int, resplit: bool) -> t
 
 
 def slice_of_light(path: Path) -> str:
-    """ "dark" or "light" by the mean grey of the frame, "unreadable" if it does not decode."""
+    """Either "dark" or "light", by the mean grey of the frame; "unreadable" if it does not decode."""
     try:
         with Image.open(path) as image:
             image.draft("L", (image.width // 8 or 1, image.height // 8 or 1))

@@ -74,7 +74,7 @@ def decode_rgb(content: bytes) -> tuple[npt.NDArray[np.uint8], str]:  # (H, W, 3
 
 
 def difference_hash(rgb: npt.NDArray[np.uint8]) -> str:  # (H, W, 3)
-    """64-bit difference hash (Krawetz 2013): is each cell of an 8 x 8 grid brighter than its left neighbour?
+    """64-bit difference hash (Krawetz 2013): which cells of a grid are brighter than their left neighbours.
 
     Re-encoding and scaling flip few of its bits, so near-duplicates differ in few.
     """

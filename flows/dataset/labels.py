@@ -53,7 +53,7 @@ def parse_labels(
     Boxes may reach outside the frame: whether they do is a matter of geometry, not of reading.
 
     Args:
-        text: Content of the file; \\n, \\r\\n and \\r end lines.
+        text: Content of the file; line ends of Unix, Windows and old Macs are understood.
         num_classes: Known classes are 0 to num_classes - 1.
         file: Name that problems carry.
         classes: Names of the known classes, for the messages.

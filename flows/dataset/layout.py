@@ -88,7 +88,8 @@ def _class_names(path: Path, names: Any, remedy: str) -> tuple[str, ...]:
         names = [names[index] for index in range(len(names))]
     if not isinstance(names, list) or not names:
         raise DataError(f"{path}: names no classes", remedy)
-    # YAML reads an unquoted `no` or `12` as something else than text: both are legal class names
+    if logical := [name for name in names if isinstance(name, bool)]:
+        raise DataError(f"{path}: YAML reads a class name as {logical[0]}", 'Put it in quotes, e.g. "no"')
     texts = ["" if name is None else str(name).strip() for name in names]
     if empty := [index for index, text in enumerate(texts) if not text]:
         raise DataError(f"{path}: the name of class {empty[0]} is empty", remedy)

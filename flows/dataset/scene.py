@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from flows.dataset.layout import DATA_YAML, SPLITS, Frame, write_data_yaml, writ
 from flows.dataset.replacing import replaced_folder
 from flows.dataset.scene_background import draw_background
 from flows.dataset.scene_frame import SceneBox, draw_frame
-from flows.dataset.scene_site import draw_site
+from flows.dataset.scene_site import Site, draw_site
 from flows.dataset.scene_traffic import draw_traffic
 from flows.dataset.scene_vehicles import CLASSES
 from flows.dataset.scene_weather import LOOKS, SLICES
@@ -85,7 +86,8 @@ def render_dataset(target: Path, params: RenderParams, seed: int, progress: Prog
             progress(len(rows), total, f"{num_boxes} vehicles")
         write_frames(root, sorted(rows, key=lambda frame: (frame.camera, frame.clip, frame.image)))
         write_data_yaml(root, CLASSES)
-    return RenderSummary(len(rows), num_boxes, params.cameras, tuple(s for s in SLICES if _has(rows, s)), CLASSES)
+    drawn = {row.slice for row in rows}
+    return RenderSummary(len(rows), num_boxes, params.cameras, tuple(s for s in SLICES if s in drawn), CLASSES)
 
 
 def plan_clips(params: RenderParams) -> list[Clip]:
@@ -146,16 +148,21 @@ def _stream(*key: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(list(key))))
 
 
+@lru_cache(maxsize=2)
+def _site(camera: int, size_wh: tuple[int, int], seed: int) -> Site:
+    return draw_site(camera, size_wh, _stream(seed, _SITE, camera))
+
+
 def _draw_job(job: _Job) -> tuple[list[Frame], int]:
     camera, look = job.clips[0].camera, LOOKS[job.clips[0].slice]
     width, height = job.params.size_wh
-    site = draw_site(camera, (width, height), _stream(job.seed, _SITE, camera))
+    site = _site(camera, (width, height), job.seed)
     background = draw_background(site, look, _stream(job.seed, _BACKGROUND, camera))
     frames: list[Frame] = []
     num_boxes = 0
     for clip in job.clips:
         rng = _stream(job.seed, _CLIP, camera, clip.number)
-        vehicles = draw_traffic(site, FRAME_STEP_S * job.params.frames_per_clip, rng)
+        vehicles = draw_traffic(site.layout, FRAME_STEP_S * job.params.frames_per_clip, rng)
         start = _start(clip, rng)
         for number in range(job.params.frames_per_clip):
             time_s = FRAME_STEP_S * number

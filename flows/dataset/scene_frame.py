@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageChops, ImageDraw, ImageFilter
+import numpy.typing as npt
+from PIL import Image, ImageDraw
 
-from flows.dataset.scene_background import POOL, Background
-from flows.dataset.scene_camera import Camera, Point2, pixels, polygon_area
-from flows.dataset.scene_painting import FINE, Facet, facets, fill, shadow, silhouette
-from flows.dataset.scene_site import FAR_M, Placed, Site
+from flows.dataset.scene_background import Background
+from flows.dataset.scene_camera import polygon_area
+from flows.dataset.scene_lamps import Seen, darken, halos, headlights, reflect
+from flows.dataset.scene_painting import FINE, facets, fill, shadow, silhouette
+from flows.dataset.scene_roads import FAR_M
+from flows.dataset.scene_site import Site
+from flows.dataset.scene_solids import Placed
 from flows.dataset.scene_traffic import Vehicle, far_to_near
-from flows.dataset.scene_weather import DAY_GLOWS, GLOWS, Look, bloom, illuminate, rain_streaks, sensor_noise
+from flows.dataset.scene_weather import GLOWS, Look, hazy, illuminate, noisy, rainy, shining
 
 MIN_VISIBLE = 0.35
 MIN_SIDE_PX = 8
+UNDER_BODY = 150  # darkness below a vehicle, 0 to 255
 
 
 @dataclass(frozen=True)
 class SceneBox:
-    """A labelled vehicle: corners in pixels of the frame, both ends inside it, and the share of it that shows."""
+    """A labelled vehicle: corners in pixels of the frame, inside it, and the share of its outline that shows."""
 
     class_id: int
     vehicle: int
@@ -29,41 +35,28 @@ class SceneBox:
     visible: float
 
 
-@dataclass(frozen=True)
-class _Seen:
-    vehicle: Vehicle | None
-    thing: Placed
-    facets: list[Facet]
-    hull: list[Point2]
-
-
 def draw_frame(
     site: Site, background: Background, look: Look, vehicles: Sequence[Vehicle], time_s: float, rng: np.random.Generator
 ) -> tuple[Image.Image, list[SceneBox]]:
     """The picture (RGB) at a time of the clip, and the boxes of the vehicles that show in it."""
+    camera = site.camera
     seen = _look_at(site, look, vehicles, time_s)
-    albedo = background.albedo.copy()
+    albedo, glow, owners = background.albedo.copy(), background.glow.copy(), Image.new("L", camera.size_wh)
     _cast_shadows(albedo, site, look, seen)
-    lights, owners = background.lights.copy(), Image.new("L", site.camera.size_wh)
     if look.wet:
-        _mirror(albedo, lights, site.camera, seen)
-    _paint(albedo, lights, owners, look, seen)
-    colours = np.asarray(albedo.reduce(FINE))
-    heads = _headlights(site.camera, seen) if look.lit else None
-    lit = Image.fromarray(illuminate(colours, background.light, heads, look))
+        reflect(albedo, glow, camera, seen)
+    _paint(albedo, glow, owners, look, seen)
     owner_ids = np.asarray(owners)
-    if look.lit:
-        lit = ImageChops.add(lit, bloom(lights, _halos(background, site.camera, seen, owner_ids)))
-    if look.wet:
-        streaks = rain_streaks(site.camera.size_wh, rng)
-        lit = Image.composite(Image.new("RGB", lit.size, (206, 212, 218)), lit, streaks)
-    picture = Image.fromarray(sensor_noise(np.asarray(lit), look.noise, rng))
+    beams = headlights(camera, seen) if "head" in look.glows else None
+    lit = illuminate(np.asarray(albedo.reduce(FINE)), background.light, beams, look)
+    lit = hazy(shining(lit, glow, halos(camera, seen, owner_ids) if look.glows else None), background.air, look)
+    picture = noisy(rainy(lit, rng) if look.wet else lit, look.noise, rng)
     return picture, _boxes(seen, owner_ids)
 
 
-def _look_at(site: Site, look: Look, vehicles: Sequence[Vehicle], time_s: float) -> list[_Seen]:
-    """Vehicles and poles that touch the frame, far to near."""
-    things: list[tuple[Vehicle | None, Placed]] = [(None, pole) for pole in site.poles]
+def _look_at(site: Site, look: Look, vehicles: Sequence[Vehicle], time_s: float) -> list[Seen]:
+    """Vehicles and lamp posts that touch the frame, far to near."""
+    things: list[tuple[Vehicle | None, Placed]] = [(None, post) for post in site.posts]
     things += [(vehicle, vehicle.placed(time_s)) for vehicle in vehicles]
     width, height = site.camera.size_wh
     seen = []
@@ -71,15 +64,15 @@ def _look_at(site: Site, look: Look, vehicles: Sequence[Vehicle], time_s: float)
         depth = site.camera.view((thing.x, thing.y, 0.0))[2]
         if depth < -thing.half_l or (vehicle is not None and depth > FAR_M):
             continue
-        visible = facets(site.camera, thing, look, site.sun)
-        hull = silhouette(visible)
-        if hull and max(x for x, _ in hull) > 0 and min(x for x, _ in hull) < width:
-            if max(y for _, y in hull) > 0 and min(y for _, y in hull) < height:
-                seen.append(_Seen(vehicle, thing, visible, hull))
+        hull = silhouette(site.camera, thing)
+        left, right = min((x for x, _ in hull), default=0), max((x for x, _ in hull), default=0)
+        top, bottom = min((y for _, y in hull), default=0), max((y for _, y in hull), default=0)
+        if right > 0 and left < width and bottom > 0 and top < height:
+            seen.append(Seen(vehicle, thing, facets(site.camera, thing, look, site.sun), hull))
     return [seen[index] for index in far_to_near(site.camera, [item.thing for item in seen])]
 
 
-def _cast_shadows(albedo: Image.Image, site: Site, look: Look, seen: Sequence[_Seen]) -> None:
+def _cast_shadows(albedo: Image.Image, site: Site, look: Look, seen: Sequence[Seen]) -> None:
     mask = Image.new("L", albedo.size)
     draw = ImageDraw.Draw(mask)
     if look.shadow:
@@ -89,111 +82,40 @@ def _cast_shadows(albedo: Image.Image, site: Site, look: Look, seen: Sequence[_S
     for item in seen:
         if item.vehicle is not None:
             outline = site.camera.outline((x, y, 0.0) for x, y in item.thing.footprint())
-            fill(draw, outline, max(look.shadow, 150), FINE)
-    albedo.paste((16, 18, 24), (0, 0), mask)
+            fill(draw, outline, UNDER_BODY, FINE)
+    darken(albedo, mask, (16, 18, 24))
 
 
-def _mirror(albedo: Image.Image, lights: Image.Image, camera: Camera, seen: Sequence[_Seen]) -> None:
-    """What a wet road reflects: the vehicles dimly, their lamps as streaks towards the camera."""
-    mask = Image.new("L", albedo.size)
-    draw, glow = ImageDraw.Draw(mask), ImageDraw.Draw(lights)
-    for item in seen:
-        if item.vehicle is None:
-            continue
-        upside_down = [
-            item.thing.world((x, y, -0.8 * z))
-            for part in item.thing.solids
-            for panel in part.panels
-            for x, y, z in panel.points
-        ]
-        mirrored = [pixel for point in upside_down if (pixel := camera.project(point)) is not None]
-        fill(draw, silhouette([Facet(tuple(mirrored), (0, 0, 0), "", (0.0, 0.0, 0.0))]), 70, FINE)
-        for facet in item.facets:
-            if facet.glow in ("head", "tail"):
-                _streak(glow, camera, facet)
-    albedo.paste((34, 38, 44), (0, 0), mask)
-
-
-def _streak(glow: ImageDraw.ImageDraw, camera: Camera, facet: Facet) -> None:
-    x, y, z = facet.at
-    ground, below = camera.project((x, y, 0.0)), camera.project((x, y, -2.2 * z))
-    if ground is None or below is None:
-        return
-    half = max(1.0, camera.length_px(0.12, facet.at))
-    red, green, blue = GLOWS[facet.glow]
-    for share, strength in ((1.0, 5), (0.6, 3)):
-        end = ground[1] + share * (below[1] - ground[1])
-        corners = [(ground[0] - half, ground[1]), (ground[0] + half, ground[1]), (below[0] + half / 2, end), (below[0] - half / 2, end)]
-        fill(glow, corners, (red // strength, green // strength, blue // strength))
-
-
-def _paint(
-    albedo: Image.Image, lights: Image.Image, owners: Image.Image, look: Look, seen: Sequence[_Seen]
-) -> None:
-    """Far to near: colours, lamps, and whose pixel it is (1 + index into `seen`; poles own theirs for nobody)."""
-    draw, glow, owner = ImageDraw.Draw(albedo), ImageDraw.Draw(lights), ImageDraw.Draw(owners)
+def _paint(albedo: Image.Image, glow: Image.Image, owners: Image.Image, look: Look, seen: Sequence[Seen]) -> None:
+    """Far to near: colours, what shines, and whose pixel it is (1 + index into `seen`)."""
+    draw, shine, owner = ImageDraw.Draw(albedo), ImageDraw.Draw(glow), ImageDraw.Draw(owners)
     for number, item in enumerate(seen):
-        parts = item.facets if item.vehicle is None else None
-        for outline in [facet.points for facet in parts] if parts is not None else [item.hull]:
+        # a lamp post's outline spans far more than the post
+        covers = [item.hull] if item.vehicle is not None else [facet.points for facet in item.facets]
+        for outline in covers:
             fill(owner, outline, number + 1)
-            if look.lit:
-                fill(glow, outline, (0, 0, 0))
+            fill(shine, outline, (0, 0, 0))
         for facet in item.facets:
             fill(draw, facet.points, facet.colour, FINE)
-            if facet.glow and (look.lit or facet.glow in DAY_GLOWS) and not (look.wet and facet.glow == "lamp"):
-                fill(glow, facet.points, GLOWS[facet.glow])
+            if facet.glow in look.glows:
+                fill(shine, facet.points, GLOWS[facet.glow])
 
 
-def _headlights(camera: Camera, seen: Sequence[_Seen]) -> Image.Image:
-    """How much headlight falls on the road, POOL times as coarse as the frame. (L)"""
-    width, height = camera.size_wh
-    beams = Image.new("L", (-(-width // POOL), -(-height // POOL)))
-    draw = ImageDraw.Draw(beams)
-    for reach, spread, level in ((15, 3.0, 50), (12, 2.4, 95), (9, 1.8, 150), (6.5, 1.35, 205), (4, 1.0, 250)):
-        for item in seen:
-            if item.vehicle is None:
-                continue
-            nose = item.thing.half_l
-            local = ((nose, 0.7), (nose + 0.7 * reach, spread), (nose + reach, spread / 2))
-            corners = [*local, *((x, -y) for x, y in reversed(local))]
-            outline = camera.outline(item.thing.world((x, y, 0.0)) for x, y in corners)
-            fill(draw, [(x / POOL, y / POOL) for x, y in outline], level)
-    return beams.filter(ImageFilter.BoxBlur(2))
-
-
-def _halos(
-    background: Background, camera: Camera, seen: Sequence[_Seen], owner_ids: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
-) -> Image.Image:
-    """A glow around every lamp that nothing hides, POOL times as coarse as the frame. (RGB)"""
-    halos = background.halos.copy()
-    draw = ImageDraw.Draw(halos)
-    width, height = camera.size_wh
-    for number, item in enumerate(seen):
-        for facet in item.facets:
-            if facet.glow not in ("head", "tail"):
-                continue
-            x = sum(point[0] for point in facet.points) / len(facet.points)
-            y = sum(point[1] for point in facet.points) / len(facet.points)
-            if not (0 <= x < width and 0 <= y < height) or owner_ids[int(y), int(x)] != number + 1:
-                continue
-            radius = camera.length_px(0.42 if facet.glow == "head" else 0.26, facet.at)
-            red, green, blue = GLOWS[facet.glow]
-            box = pixels([((x - radius) / POOL, (y - radius) / POOL), ((x + radius) / POOL, (y + radius) / POOL)])
-            draw.ellipse(box, fill=(red // 2, green // 2, blue // 2))
-    return halos
-
-
-def _boxes(seen: Sequence[_Seen], owner_ids: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> list[SceneBox]:
+def _boxes(seen: Sequence[Seen], owner_ids: npt.NDArray[np.uint8]) -> list[SceneBox]:
+    """Boxes around what shows of each vehicle, of those that show enough."""
     boxes = []
     for number, item in enumerate(seen):
         if item.vehicle is None:
             continue
-        rows, columns = np.nonzero(owner_ids == number + 1)
+        left, top = (max(0, math.floor(min(point[axis] for point in item.hull)) - 1) for axis in (0, 1))
+        right, bottom = (max(0, math.ceil(max(point[axis] for point in item.hull)) + 2) for axis in (0, 1))
+        own = owner_ids[top:bottom, left:right] == number + 1
+        rows, columns = np.flatnonzero(own.any(axis=1)), np.flatnonzero(own.any(axis=0))
         whole = polygon_area(item.hull)
         if not len(rows) or whole <= 0:
             continue
-        visible = min(1.0, len(rows) / whole)
-        box = (int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)
-        if visible >= MIN_VISIBLE and box[2] - box[0] >= MIN_SIDE_PX and box[3] - box[1] >= MIN_SIDE_PX:
-            boxes.append(SceneBox(item.vehicle.body.class_id, item.vehicle.number, box, visible))
+        visible = min(1.0, int(own.sum()) / whole)
+        x1, y1, x2, y2 = left + int(columns[0]), top + int(rows[0]), left + int(columns[-1]) + 1, top + int(rows[-1]) + 1
+        if visible >= MIN_VISIBLE and min(x2 - x1, y2 - y1) >= MIN_SIDE_PX:
+            boxes.append(SceneBox(item.vehicle.body.class_id, item.vehicle.number, (x1, y1, x2, y2), visible))
     return boxes

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from flows.dataset.scene_camera import Point3
+from flows.dataset.scene_camera import Point2, Point3
 
 Colour = tuple[int, int, int]
-Glow = Literal["", "head", "tail", "cabin", "sign", "red", "green", "lamp"]
+Glow = Literal["", "head", "tail", "cabin", "sign", "window", "lamp"]
 Side = Literal["front", "rear", "left", "right", "top"]
 
 _CORNERS: dict[Side, tuple[int, int]] = {"front": (1, 0), "rear": (3, 2), "left": (0, 3), "right": (1, 2)}
@@ -49,11 +49,40 @@ class Paint:
 
 @dataclass(frozen=True)
 class Solid:
-    """Panels of one convex body; bodies of a higher `level` cover those of a lower one."""
+    """Panels of one convex body and the corners of its hull; a higher `level` covers a lower one."""
 
     panels: tuple[Panel, ...]
+    corners: tuple[Point3, ...]
     middle: Point3
     level: int = 0
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Solids standing at a place of the world, their forward axis turned to `heading`, clockwise from north."""
+
+    solids: tuple[Solid, ...]
+    x: float
+    y: float
+    heading: float
+    half_l: float
+    half_w: float
+
+    def world(self, points: Iterable[Point3]) -> list[Point3]:
+        """Local points in the world."""
+        sin, cos, x0, y0 = math.sin(self.heading), math.cos(self.heading), self.x, self.y
+        return [(x0 + x * sin - y * cos, y0 + x * cos + y * sin, z) for x, y, z in points]
+
+    def direction(self, vector: Point3) -> Point3:
+        """A local direction in the world."""
+        sin, cos = math.sin(self.heading), math.cos(self.heading)
+        return vector[0] * sin - vector[1] * cos, vector[0] * cos + vector[1] * sin, vector[2]
+
+    def footprint(self) -> list[Point2]:
+        """The four corners on the ground, in turn."""
+        ahead, aside = self.half_l, self.half_w
+        corners = ((ahead, aside, 0.0), (ahead, -aside, 0.0), (-ahead, -aside, 0.0), (-ahead, aside, 0.0))
+        return [(x, y) for x, y, _ in self.world(corners)]
 
 
 @dataclass(frozen=True)
@@ -100,7 +129,7 @@ def solid(block: Block, colour: Colour, paints: Iterable[Paint] = (), level: int
     for paint in paints:
         for side in ("left", "right") if paint.side == "flanks" else (paint.side,):
             panels.append(Panel(_rectangle(quads[side], paint), normals[side], paint.colour, paint.glow))
-    return Solid(tuple(panels), middle, level)
+    return Solid(tuple(panels), tuple(corners), middle, level)
 
 
 def wheels(
@@ -114,7 +143,8 @@ def wheels(
             panels.append(Panel(disc(x, y, radius + 0.02, 1.14 * radius), normal, (18, 18, 20)))
             panels.append(Panel(disc(x, y, radius, radius), normal, (34, 34, 36)))
             panels.append(Panel(disc(x, y, radius, 0.55 * radius), normal, hub))
-    return Solid(tuple(panels), (0.0, 0.0, radius), level)
+    corners = tuple(point for panel in panels for point in panel.points)
+    return Solid(tuple(panels), corners, (0.0, 0.0, radius), level)
 
 
 def disc(x: float, y: float, z: float, radius: float) -> tuple[Point3, ...]:
@@ -167,9 +197,9 @@ def _rectangle(quad: Sequence[Point3], paint: Paint) -> tuple[Point3, ...]:
 
 
 def _between(quad: Sequence[Point3], u: float, v: float) -> Point3:
-    shares = ((1 - u) * (1 - v), u * (1 - v), u * v, (1 - u) * v)
-    x, y, z = (sum(share * point[axis] for share, point in zip(shares, quad, strict=True)) for axis in range(3))
-    return x, y, z
+    (ax, ay, az), (bx, by, bz), (cx, cy, cz), (dx, dy, dz) = quad
+    a, b, c, d = (1 - u) * (1 - v), u * (1 - v), u * v, (1 - u) * v
+    return a * ax + b * bx + c * cx + d * dx, a * ay + b * by + c * cy + d * dy, a * az + b * bz + c * cz + d * dz
 
 
 def _mean(points: Sequence[Point3]) -> Point3:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from flows.dataset.scene_camera import Camera, Point2
-from flows.dataset.scene_site import Lane, Placed, Road, Site
+from flows.dataset.scene_roads import Lane, Layout, Road
+from flows.dataset.scene_solids import Placed
 from flows.dataset.scene_vehicles import CLASSES, Body, draw_body, pick
 
 # Beyond the first vehicle of each class, which every clip has in the middle of its view
 CLASS_WEIGHTS = (70, 14, 5, 11)
-QUEUE_GAP_M = 2.2
+MIN_GAP_M = 2.2
+SWAY_M = 0.5
 
 
 @dataclass(frozen=True)
 class Vehicle:
-    """A vehicle and its course: `along_m` at time 0 on a lane, driven at a constant speed."""
+    """A vehicle and its course: `along_m` at time 0 on a lane, driven at a constant speed and `sway` off its middle."""
 
     number: int
     body: Body
@@ -27,82 +29,78 @@ class Vehicle:
     lane: Lane
     along_m: float
     speed_m_s: float
-    sway_m: float
+    sway: float
 
     def placed(self, time_s: float) -> Placed:
         """The vehicle where it is at a time of the clip."""
         along = self.along_m + self.lane.direction * self.speed_m_s * time_s
-        x, y, turn = self.road.at(along, self.lane.offset_m + self.sway_m)
+        x, y, turn = self.road.at(along, self.lane.offset_m + SWAY_M * self.sway)
         heading = turn if self.lane.direction > 0 else turn + np.pi
         return Placed(self.body.solids, x, y, heading, self.body.length_m / 2, self.body.half_w)
 
 
-def draw_traffic(site: Site, duration_s: float, rng: np.random.Generator) -> list[Vehicle]:
+@dataclass(frozen=True)
+class _Slot:
+    """A place for a vehicle at time 0; `off_m` is how far from the middle of the view it is half-way through."""
+
+    off_m: float
+    road: Road
+    lane: Lane
+    along_m: float
+    speed_m_s: float
+
+
+def draw_traffic(layout: Layout, duration_s: float, rng: np.random.Generator) -> list[Vehicle]:
     """The vehicles of a clip that lasts `duration_s`: about 4 to 9 of them in view at any time.
 
     On a crossing, one road drives and the other waits at its stop lines.
     """
     seen: dict[tuple[Road, Lane], list[float]] = defaultdict(list)
-    for road, lane, along in site.lane_points():
+    for road, lane, along in layout.seen:
         seen[road, lane].append(along)
-    visible_m = sum(2.0 * len(points) for points in seen.values())
-    spacing_m = visible_m / (4.5 + 4.5 * rng.random())
-    green = int(rng.integers(len(site.roads)))
-    slots: list[tuple[float, Road, Lane, float, float]] = []
+    spacing_m = 2.0 * len(layout.seen) / (4.5 + 4.5 * rng.random())
+    driving = pick(rng, layout.roads)
+    slots: list[_Slot] = []
     for (road, lane), points in seen.items():
-        moving = site.roads[green] is road
-        slots += [(*slot,) for slot in _slots(site, road, lane, points, spacing_m, duration_s, moving, rng)]
-    slots.sort(key=lambda slot: slot[0])
-    classes = _classes(len(slots), rng)
+        if road is driving:
+            slots += _moving(road, lane, points, spacing_m, duration_s, rng)
+        else:
+            slots += _queue(layout, road, lane, points, rng)
+    slots.sort(key=lambda slot: slot.off_m)
     vehicles = [
-        Vehicle(number, draw_body(class_id, rng), road, lane, along, speed, 0.5 * (rng.random() - 0.5))
-        for number, (class_id, (_, road, lane, along, speed)) in enumerate(zip(classes, slots, strict=True))
+        Vehicle(number, draw_body(class_id, rng), slot.road, slot.lane, slot.along_m, slot.speed_m_s, rng.random() - 0.5)
+        for number, (class_id, slot) in enumerate(zip(_classes(len(slots), rng), slots, strict=True))
     ]
     return _without_collisions(vehicles)
 
 
-def _slots(
-    site: Site,
-    road: Road,
-    lane: Lane,
-    points: Sequence[float],
-    spacing_m: float,
-    duration_s: float,
-    moving: bool,
-    rng: np.random.Generator,
-) -> list[tuple[float, Road, Lane, float, float]]:
-    """Places on a lane at time 0, each with how far from the middle of the view it is half-way through the clip."""
-    first, last = min(points), max(points)
-    if not moving:
-        return _queue(site, road, lane, first, last, rng)
+def _moving(
+    road: Road, lane: Lane, points: Sequence[float], spacing_m: float, duration_s: float, rng: np.random.Generator
+) -> Iterator[_Slot]:
+    """Places all along the stretch whose traffic comes into view within the clip."""
     speed = 6.0 + 6.0 * rng.random()
-    travel = speed * duration_s
-    low = first - 8 - (travel if lane.direction > 0 else 0)
-    high = last + 8 + (travel if lane.direction < 0 else 0)
-    along = low + spacing_m * rng.random()
-    slots = []
-    while along < high:
-        middle = along + lane.direction * travel / 2
-        slots.append((abs(middle - (first + last) / 2), road, lane, along, speed))
+    travel = lane.direction * speed * duration_s
+    middle = (min(points) + max(points)) / 2
+    end = max(points) + 8 - min(travel, 0)
+    along = min(points) - 8 - max(travel, 0) + spacing_m * rng.random()
+    while along < end:
+        yield _Slot(abs(along + travel / 2 - middle), road, lane, along, speed)
         along += max(7.0, spacing_m * (0.55 + 0.9 * rng.random()))
-    return slots
 
 
 def _queue(
-    site: Site, road: Road, lane: Lane, first: float, last: float, rng: np.random.Generator
-) -> list[tuple[float, Road, Lane, float, float]]:
-    if site.crossing_m is None:
-        return []
-    main = road is site.roads[0]
-    stop = site.crossing_m if main else 0.0
-    other = site.roads[1 if main else 0]
-    along = stop - lane.direction * (other.half_w + 7.5)
-    slots = []
+    layout: Layout, road: Road, lane: Lane, points: Sequence[float], rng: np.random.Generator
+) -> Iterator[_Slot]:
+    """Up to three places behind a stop line."""
+    meeting = layout.meeting(road)
+    assert meeting is not None, "only a crossing makes traffic wait"
+    crossing_m, other = meeting
+    back = 7.5
     for _ in range(int(rng.integers(4))):
-        if first - 4 < along < last + 4:
-            slots.append((abs(along - stop), road, lane, along, 0.0))
-        along -= lane.direction * (8.0 + 3.0 * rng.random())
-    return slots
+        along = crossing_m - lane.direction * (other.half_w + back)
+        if min(points) - 4 < along < max(points) + 4:
+            yield _Slot(back, road, lane, along, 0.0)
+        back += 8.0 + 3.0 * rng.random()
 
 
 def _classes(count: int, rng: np.random.Generator) -> list[int]:
@@ -119,7 +117,7 @@ def _without_collisions(vehicles: list[Vehicle]) -> list[Vehicle]:
             abs(other.along_m - vehicle.along_m) - (other.body.length_m + vehicle.body.length_m) / 2
             for other in neighbours
         ]
-        if all(gap > QUEUE_GAP_M for gap in room):
+        if all(gap > MIN_GAP_M for gap in room):
             kept.append(vehicle)
     return kept
 

@@ -94,6 +94,7 @@ def _car(rng: np.random.Generator) -> Body:
     cabin = Block(rear, front, 0.86, belt - 0.04, roof, top_rear, top_front, 0.64)
     glass = [
         Paint("front", 0.05, 0.95, 0.06, 0.94, GLASS),
+        Paint("front", 0.10, 0.90, 0.62, 0.94, shade(GLASS, 1.5)),
         Paint("rear", 0.08, 0.92, 0.12, 0.90, GLASS),
         Paint("flanks", 0.10, 0.50, 0.12, 0.88, GLASS),
         Paint("flanks", 0.54, 0.90, 0.12, 0.88, GLASS),
@@ -120,7 +121,7 @@ def _cab(rear: float, front: float, height: float, colour: Colour) -> list[Solid
         *(paint for paint in _lamps(0.12, 0.24, 0.16) if paint.side == "front"),
     ]
     mirrors = [
-        solid(Block(front - 0.30, front - 0.16, 0.09, 1.6, 2.2, y=side * 1.36), BLACK, level=3) for side in (1, -1)
+        solid(Block(front - 0.30, front - 0.16, 0.09, 1.6, 2.2, y=side * 1.36), BLACK, level=1) for side in (1, -1)
     ]
     return [solid(block, colour, paints, level=1), *mirrors]
 

@@ -14,14 +14,15 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 from flows.dataset.scene_solids import Colour, Glow
 
 Pixels = npt.NDArray[np.uint8]
-Light = npt.NDArray[np.uint16]
+Light = npt.NDArray[np.uint32]
 
 SLICES = ("day", "dusk", "night", "rain")
+RAIN: Colour = (206, 212, 218)
 
 
 @dataclass(frozen=True)
 class Look:
-    """How a slice looks. Light is in 1/256 of full daylight; times are local hours between which its clips lie."""
+    """How a slice looks. Light is in 1/256 of full daylight; clips lie between the two `hours`, local time."""
 
     name: str
     ambient: Colour
@@ -29,10 +30,11 @@ class Look:
     gain: float  # what the sun adds to a side that faces it
     shadow: int  # darkness of shadows, 0 to 255
     sky: tuple[Colour, Colour]  # top, horizon
+    cloud: Colour
     lamps: Colour  # light right under a street lamp
     head: Colour  # light in the middle of a headlight's cone
     haze: int  # how much of the far view is swallowed, 0 to 255
-    lit: bool  # whether vehicles and houses have their lights on
+    glows: tuple[Glow, ...]  # what has its lights on
     wet: bool
     noise: int  # amplitude of the sensor noise, in 1/16 of a level
     hours: tuple[int, int]
@@ -41,80 +43,94 @@ class Look:
 LOOKS: dict[str, Look] = {
     look.name: look
     for look in (
-        Look("day", (262, 258, 250), 0.62, 0.46, 120, ((84, 138, 208), (196, 218, 236)), (0, 0, 0), (0, 0, 0),
-             40, False, False, 40, (9, 16)),
-        Look("dusk", (150, 124, 124), 0.72, 0.30, 30, ((66, 66, 112), (250, 168, 104)), (90, 66, 36), (90, 84, 66),
-             70, True, False, 70, (17, 18)),
-        Look("night", (44, 50, 70), 0.78, 0.20, 0, ((8, 10, 22), (44, 42, 56)), (170, 132, 84), (190, 180, 150),
-             30, True, False, 110, (20, 23)),
-        Look("rain", (150, 160, 170), 0.76, 0.22, 20, ((116, 124, 132), (176, 182, 186)), (20, 18, 12), (50, 48, 40),
-             120, True, True, 60, (8, 15)),
+        Look(
+            "day", (266, 260, 250), 0.60, 0.48, 120, ((84, 138, 208), (190, 214, 234)), (244, 246, 248),
+            (0, 0, 0), (0, 0, 0), 26, (), False, 40, (9, 16),
+        ),
+        Look(
+            "dusk", (154, 126, 124), 0.70, 0.32, 40, ((70, 70, 118), (250, 168, 104)), (214, 120, 104),
+            (100, 72, 40), (96, 90, 72), 34, ("head", "tail", "sign", "lamp", "window"), False, 70, (17, 18),
+        ),
+        Look(
+            "night", (46, 52, 72), 0.78, 0.20, 0, ((8, 10, 22), (44, 42, 56)), (30, 30, 40),
+            (176, 138, 90), (190, 180, 150), 12, ("head", "tail", "sign", "lamp", "window", "cabin"), False, 110, (20, 23),
+        ),
+        Look(
+            "rain", (150, 160, 170), 0.76, 0.22, 20, ((120, 128, 136), (176, 182, 186)), (146, 150, 156),
+            (0, 0, 0), (50, 48, 40), 96, ("head", "tail", "sign"), True, 60, (8, 15),
+        ),
     )
 }  # fmt: skip
 
 GLOWS: dict[Glow, Colour] = {
     "head": (255, 248, 226),
     "tail": (255, 44, 30),
-    "cabin": (150, 126, 78),
-    "sign": (255, 160, 50),
-    "red": (255, 40, 30),
-    "green": (60, 255, 140),
+    "cabin": (104, 90, 58),
+    "window": (176, 142, 84),
+    "sign": (230, 140, 40),
     "lamp": (255, 226, 170),
 }
-DAY_GLOWS: tuple[Glow, ...] = ("red", "green")
 
 
-def static_light(look: Look, pools: Image.Image, sky_rows: Light, size_wh: tuple[int, int]) -> Light:
+def static_light(look: Look, pools: Image.Image, size_wh: tuple[int, int]) -> Light:
     """Light that does not change within a clip: ambient, street lamps (`pools`, L), a slight vignette. (H, W, 3)"""
     width, height = size_wh
-    lamp = np.asarray(pools.resize(size_wh, Image.Resampling.BILINEAR), dtype=np.uint16)[..., None]
-    ambient = np.array(look.ambient, dtype=np.uint16)
-    light = ambient + (lamp * np.array(look.lamps, dtype=np.uint16) >> 8)
-    light = light * (256 - sky_rows) + 256 * sky_rows >> 8
-    return (light * _vignette(width, height)[..., None] >> 8).astype(np.uint16)
+    lamp = np.asarray(pools.resize(size_wh, Image.Resampling.BILINEAR), dtype=np.uint32)[..., None]
+    light = np.array(look.ambient, dtype=np.uint32) + (lamp * np.array(look.lamps, dtype=np.uint32) >> 8)
+    return light * _vignette(width, height)[..., None] >> 8
 
 
 def _vignette(width: int, height: int) -> Light:
     x = (2 * np.arange(width, dtype=np.int64) - width) * 1024 // width
     y = (2 * np.arange(height, dtype=np.int64) - height) * 1024 // height
     radius2 = (x * x)[None, :] + (y * y)[:, None]  # up to 2 * 1024²
-    return (256 - (radius2 * 40 >> 21)).astype(np.uint16)
+    return (256 - (radius2 * 40 >> 21)).astype(np.uint32)
 
 
-def illuminate(albedo: Pixels, light: Light, heads: Image.Image | None, look: Look) -> Pixels:
-    """The scene's colours under its light; `heads` (L, any size) is how much headlight falls on each pixel."""
-    if heads is not None:
+def illuminate(albedo: Pixels, light: Light, beams: Image.Image | None, look: Look) -> Image.Image:
+    """The scene's colours under its light; `beams` (L, any size) is how much headlight falls on each pixel. (RGB)"""
+    if beams is not None:
         size_wh = (albedo.shape[1], albedo.shape[0])
-        beam = np.asarray(heads.resize(size_wh, Image.Resampling.BILINEAR), dtype=np.uint16)[..., None]
-        light = light + (beam * np.array(look.head, dtype=np.uint16) >> 8)
-    lit = albedo.astype(np.uint32) * light >> 8
-    return np.minimum(lit, 255).astype(np.uint8)
+        beam = np.asarray(beams.resize(size_wh, Image.Resampling.BILINEAR), dtype=np.uint32)[..., None]
+        light = light + (beam * np.array(look.head, dtype=np.uint32) >> 8)
+    lit = np.minimum(albedo * light >> 8, 255)
+    return Image.fromarray(lit.astype(np.uint8))
 
 
-def bloom(lights: Image.Image, halos: Image.Image) -> Image.Image:
-    """Lamps with a glow around them. `lights` has the frame's size, `halos` a fraction of it."""
+def shining(lit: Image.Image, glow: Image.Image, halos: Image.Image | None) -> Image.Image:
+    """Add what shines by itself, and the halos around lamps (a fraction of the frame's size, blurred here)."""
+    lit = ImageChops.add(lit, glow)
+    if halos is None:
+        return lit
     soft = halos.filter(ImageFilter.BoxBlur(1)).filter(ImageFilter.BoxBlur(1))
-    return ImageChops.add(lights, soft.resize(lights.size, Image.Resampling.BILINEAR))
+    return ImageChops.add(lit, soft.resize(lit.size, Image.Resampling.BILINEAR))
 
 
-def rain_streaks(size_wh: tuple[int, int], rng: np.random.Generator) -> Image.Image:
-    """Falling drops, drawn as short slanted lines. (L, frame size)"""
-    width, height = size_wh
-    streaks = Image.new("L", size_wh, 0)
+def hazy(lit: Image.Image, air: Image.Image, look: Look) -> Image.Image:
+    """Let the far view fade into the colour of the horizon."""
+    return Image.composite(Image.new("RGB", lit.size, look.sky[1]), lit, air)
+
+
+def rainy(lit: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Falling drops, drawn as short slanted lines."""
+    width, height = lit.size
+    streaks = Image.new("L", lit.size)
     draw = ImageDraw.Draw(streaks)
     count = width * height // 900
     x, y = rng.integers(-20, width, count).tolist(), rng.integers(-30, height, count).tolist()
     long, strong = rng.integers(6, 22, count).tolist(), rng.integers(16, 58, count).tolist()
     for left, top, length, level in zip(x, y, long, strong, strict=True):
         draw.line((left, top, left + length // 5, top + length), fill=level)
-    return streaks
+    return Image.composite(Image.new("RGB", lit.size, RAIN), lit, streaks)
 
 
-def sensor_noise(pixels: Pixels, amplitude: int, rng: np.random.Generator) -> Pixels:
-    """Add bell-shaped noise, mostly of brightness and a little of colour: sums of uniform integers."""
-    height, width, _ = pixels.shape
+def noisy(lit: Image.Image, amplitude: int, rng: np.random.Generator) -> Image.Image:
+    """Add bell-shaped sensor noise, mostly of brightness and a little of colour: sums of uniform integers."""
+    width, height = lit.size
     draws = rng.integers(0, 256, (4, height, width), dtype=np.uint8).astype(np.int16)
     grey = draws[0] + draws[1] + draws[2] + draws[3] - 510  # standard deviation 148
-    tint = draws[0] - draws[3]
-    noise = np.stack([grey + (tint >> 1), grey, grey - (tint >> 1)], axis=2).astype(np.int32) * amplitude >> 11
-    return np.clip(pixels.astype(np.int32) + noise, 0, 255).astype(np.uint8)
+    tint = (draws[0] - draws[3]) >> 1
+    noisy_pixels = np.asarray(lit).astype(np.int16)
+    for channel, draw in enumerate((grey + tint, grey, grey - tint)):
+        noisy_pixels[..., channel] += ((draw >> 1) * (amplitude >> 1) >> 9).astype(np.int16)
+    return Image.fromarray(np.clip(noisy_pixels, 0, 255).astype(np.uint8))

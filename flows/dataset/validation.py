@@ -39,8 +39,10 @@ class ValidationReport(BaseModel):
     checks: tuple[CheckResult, ...] = Field(description="every check with what fails it")
 
 
-def validate_dataset(dataset: Dataset, manifest: Manifest, params: ValidateParams, docs_dir: Path) -> ValidationReport:
-    """Judge the manifest of a dataset; Data Docs of Great Expectations go into `docs_dir`."""
+def validate_dataset(
+    dataset: Dataset, manifest: Manifest, params: ValidateParams, docs_dir: Path | None = None
+) -> ValidationReport:
+    """Judge the manifest of a dataset; Data Docs of Great Expectations go into `docs_dir`, if given."""
     checks = run_expectations(dataset, manifest, params, docs_dir)
     images, boxes = manifest.images, manifest.boxes
     clips = images[images["clip"] != ""]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree import ElementTree
 
 from flows.dataset.geometry import xyxy_to_xywhn
 from flows.dataset.labels import LabelBox, format_labels

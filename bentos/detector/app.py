@@ -1,0 +1,199 @@
+"""The HTTP face: a raw ASGI app for the hot path, so that a request costs little beyond its inference."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+
+from bentos.detector.batcher import Batcher, Outcome
+from bentos.detector.contract import ModelSpec
+from bentos.detector.detector import Detections, Detector
+from bentos.detector.drill import Drill
+from bentos.detector.errors import ClientGone, DetectorError, MethodNotAllowed, NotFound, NotReady, Overloaded
+from bentos.detector.recorder import Recorder, describe
+from bentos.detector.request import (
+    FORM_TYPE,
+    Receive,
+    Scope,
+    Send,
+    camera_id_of,
+    form_image,
+    read_body,
+    read_headers,
+    read_query,
+    request_id_of,
+    require_media,
+)
+from bentos.detector.telemetry import Telemetry
+
+logger = logging.getLogger("bentos.detector")
+
+Headers = dict[str, str]
+Reply = tuple[int, dict[str, Any], Headers]
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Everything that an answer needs, made once the model is loaded and warm."""
+
+    detector: Detector
+    batcher: Batcher
+    telemetry: Telemetry
+    model_version: str
+    max_body_bytes: int
+    recorder: Recorder | None = None
+    drill: Drill | None = None
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The served model."""
+        return self.detector.spec
+
+    @property
+    def model_ref(self) -> dict[str, str]:
+        """What every answer says about the model."""
+        return {"name": self.spec.name, "version": self.model_version, "digest": self.spec.digest}
+
+
+class DetectApp:
+    """POST /v1/detect and GET /v1/model; everything else, and whatever goes wrong, gets the error envelope.
+
+    Set `runtime` when the model is warm, and to None when the service stops: without it the answer is 503.
+    """
+
+    def __init__(self) -> None:
+        self.runtime: Runtime | None = None
+        self._routes: dict[str, tuple[str, Callable[[Runtime, Scope, Receive, Headers, str], Awaitable[Reply]]]] = {
+            "/v1/detect": ("POST", self._detect),
+            "/v1/model": ("GET", self._model),
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        headers = read_headers(scope)
+        request_id = request_id_of(headers)
+        try:
+            status, content, extra = await self._answer(scope, receive, headers, request_id)
+        except DetectorError as error:
+            status, content, extra = self._refuse(error, request_id)
+        except Exception:
+            logger.exception("request %s failed", request_id)
+            status, content, extra = self._refuse(
+                DetectorError(f"the service failed; its log has the reason under {request_id}"), request_id
+            )
+        await _send_json(send, status, content, {"x-request-id": request_id, **extra})
+
+    async def _answer(self, scope: Scope, receive: Receive, headers: Headers, request_id: str) -> Reply:
+        method, handler = self._routes.get(scope["path"], (None, None))
+        if handler is None:
+            raise NotFound(f"nothing is at {scope['path'][:100]!r}; there are {', '.join(self._routes)}")
+        if scope["method"] != method:
+            raise MethodNotAllowed(f"{scope['path']} takes {method}, not {scope['method']}", allow=method)
+        if self.runtime is None:
+            raise NotReady("the model is not loaded; wait until /readyz answers 200")
+        return await handler(self.runtime, scope, receive, headers, request_id)
+
+    async def _model(self, runtime: Runtime, scope: Scope, receive: Receive, headers: Headers, request_id: str) -> Reply:
+        spec = runtime.spec.model_dump(mode="json")
+        return 200, {**spec, "version": runtime.model_version}, {}
+
+    async def _detect(self, runtime: Runtime, scope: Scope, receive: Receive, headers: Headers, request_id: str) -> Reply:
+        media = require_media(headers)
+        camera = camera_id_of(headers)
+        given = read_query(scope["query_string"])
+        thresholds = runtime.detector.thresholds(conf=given.conf, iou=given.iou, max_det=given.max_det)
+        data = await read_body(headers, receive, runtime.max_body_bytes)
+        received_s = time.perf_counter()
+        if media == FORM_TYPE:
+            data = form_image(data, headers["content-type"])
+        wants_features = runtime.recorder is not None and runtime.recorder.wants(camera, time.monotonic())
+        future = runtime.batcher.submit(data, thresholds, wants_features=wants_features)
+        outcome = await _unless_gone(asyncio.wrap_future(future), receive)
+        if runtime.drill is not None:
+            await runtime.drill.act()
+        timing_ms = {**outcome.detections.timing_ms, "total": (time.perf_counter() - received_s) * 1000}
+        runtime.telemetry.answered(timing_ms, len(outcome.detections.scores))
+        _record(runtime, outcome, camera)
+        return 200, detect_content(runtime, outcome.detections, timing_ms, request_id), {}
+
+    def _refuse(self, error: DetectorError, request_id: str) -> Reply:
+        if self.runtime is not None:
+            self.runtime.telemetry.failed(error.code)
+        if error.status >= 500:
+            logger.warning("request %s: %s: %s", request_id, error.code, error.message)
+        extra: Headers = {}
+        if isinstance(error, Overloaded):
+            extra["retry-after"] = str(error.retry_after_s)
+        if isinstance(error, MethodNotAllowed):
+            extra["allow"] = str(error.details["allow"])
+        body = {"code": error.code, "message": error.message, "request_id": request_id, "details": error.details}
+        return error.status, {"error": body}, extra
+
+
+def detect_content(runtime: Runtime, found: Detections, timing_ms: dict[str, float], request_id: str) -> dict[str, Any]:
+    """The content of a `DetectAnswer`, as plain values: a model of it would cost more than the rest of the answer."""
+    classes = runtime.spec.classes
+    boxes = found.boxes_xyxy.astype(np.float64).round(2).tolist()
+    scores = found.scores.astype(np.float64).round(5).tolist()
+    class_ids = found.class_ids.tolist()
+    return {
+        "request_id": request_id,
+        "model": runtime.model_ref,
+        "image": {"width": found.size_wh[0], "height": found.size_wh[1]},
+        "detections": [
+            {"class_id": class_id, "class_name": classes[class_id], "confidence": score,
+             "box": {"x1": box[0], "y1": box[1], "x2": box[2], "y2": box[3]}}
+            for class_id, score, box in zip(class_ids, scores, boxes, strict=True)
+        ],
+        "timing_ms": {stage: round(value, 3) for stage, value in timing_ms.items()},
+    }
+
+
+async def _unless_gone(outcome: asyncio.Future[Outcome], receive: Receive) -> Outcome:
+    """Await the outcome, but cancel it as soon as the client closes the connection. Raises ClientGone."""
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        outcome.cancel()
+
+    watcher = asyncio.ensure_future(watch())
+    try:
+        return await outcome
+    except asyncio.CancelledError:
+        if watcher.done():
+            raise ClientGone("the client left before its answer") from None
+        raise
+    finally:
+        watcher.cancel()
+
+
+def _record(runtime: Runtime, outcome: Outcome, camera: str) -> None:
+    if runtime.recorder is None or outcome.features is None:
+        return
+    runtime.recorder.record(
+        describe(
+            outcome.detections,
+            outcome.features,
+            camera=camera,
+            model_version=runtime.model_version,
+            classes=runtime.spec.classes,
+            time_s=time.time(),
+        )
+    )
+
+
+async def _send_json(send: Send, status: int, content: dict[str, Any], headers: Headers) -> None:
+    body = orjson.dumps(content)
+    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    raw += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": raw})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,105 @@
+"""What runs the graph: one small protocol, and the engines that fulfil it."""
+
+from __future__ import annotations
+
+import re
+from importlib import metadata
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from bentos.detector.contract import EngineKind, ModelSpec
+from bentos.detector.errors import EngineUnavailable
+
+Hint = Literal["latency", "throughput"]
+
+_DISTRIBUTIONS: dict[EngineKind, tuple[str, ...]] = {
+    "openvino": ("openvino",),
+    "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
+    "tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"),
+    "fake": (),
+}
+
+
+class Engine(Protocol):
+    """A loaded graph.
+
+    `max_batch` is the batch beyond which a frame gains nothing; `num_parallel` is how many `infer` calls may usefully
+    run at once, from as many threads.
+    """
+
+    max_batch: int
+    num_parallel: int
+
+    def infer(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """(B, H, W, 3) RGB to (B, top_k, 6): x1, y1, x2, y2 in input pixels, score, class id."""
+        ...
+
+    def close(self) -> None:
+        """Give back what the engine holds; it cannot be used afterwards."""
+        ...
+
+
+def load_engine(model_dir: Path, spec: ModelSpec, *, num_threads: int | None = None, hint: Hint = "latency") -> Engine:
+    """Load the engine that `spec` names.
+
+    Raises:
+        EngineUnavailable: Its library, version or device is not here.
+        ModelRefused: The library refuses the file.
+    """
+    require_library(spec)
+    match spec.engine.kind:
+        case "openvino":
+            from bentos.detector.engines.openvino import OpenVinoEngine
+
+            return OpenVinoEngine(model_dir, spec, num_threads=num_threads, hint=hint)
+        case "onnxruntime":
+            from bentos.detector.engines.onnxruntime import OnnxRuntimeEngine
+
+            return OnnxRuntimeEngine(model_dir, spec, num_threads=num_threads)
+        case "tensorrt":
+            from bentos.detector.engines.tensorrt import TensorRtEngine
+
+            return TensorRtEngine(model_dir, spec)
+        case "fake":
+            from bentos.detector.engines.fake import FakeEngine
+
+            return FakeEngine(model_dir, spec)
+
+
+def require_library(spec: ModelSpec) -> None:
+    """Check, without importing it, that the engine's library is here in the version it was exported with.
+
+    Raises:
+        EngineUnavailable: It is absent or another version.
+    """
+    names = _DISTRIBUTIONS[spec.engine.kind]
+    if not names:
+        return
+    expected = next((spec.engine.versions[name] for name in names if name in spec.engine.versions), None)
+    installed = _installed_version(names)
+    if installed is None:
+        wanted = f"{names[0]}=={_release(expected)}" if expected else names[0]
+        raise EngineUnavailable(f"this model needs {names[0]}, which is not installed. Install it: pip install {wanted}")
+    if expected is not None and _release(expected) != _release(installed):
+        raise EngineUnavailable(
+            f"engine built with {names[0]} {_release(expected)}; this machine has {_release(installed)}. "
+            f"Re-export here: tca export --engine {spec.engine.kind} --precision {spec.engine.precision}"
+        )
+
+
+def _installed_version(names: tuple[str, ...]) -> str | None:
+    for name in names:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def _release(version: str) -> str:
+    """The first three numbers: `2026.4.1-21000-abc` and `2026.4.1` are the same release."""
+    found = re.match(r"\d+(?:\.\d+){0,2}", version)
+    return found.group() if found else version

@@ -1,0 +1,42 @@
+"""What a training did, and the digest by which two trainings are told to be the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from flows.weights import digest_state, read_weights
+
+
+class TrainReport(BaseModel):
+    """One finished training."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    passed: bool = Field(description="whether it converged to finite losses; how good it is, evaluation judges")
+    sentence: str = Field(description="what was trained, in one sentence")
+    epochs: int = Field(description="epochs done")
+    best_epoch: int = Field(description="epoch of best.pt, by mAP50-95, counted from 1")
+    map50: float = Field(description="mAP50 of best.pt on the validation split, Ultralytics' measure")
+    map50_95: float = Field(description="mAP50-95 of best.pt on the validation split, Ultralytics' measure")
+    images: int = Field(description="images in the training split")
+    seconds: float = Field(description="wall time of the training, validation included")
+    images_per_s: float = Field(description="training images a second, validation left out, median epoch")
+    weights_sha256: str = Field(description="sha256 over the tensors of best.pt, see `weights_digest`")
+    started_from: str = Field(description="architecture, or file name and sha256 (12 digits) of the checkpoint")
+    classes_started_from: tuple[str, ...] | None = Field(description="classes of that checkpoint; null from an architecture")
+    head_kept: bool | None = Field(description="whether those are the data's classes; if not, the rest of the head starts anew")
+    classes: tuple[str, ...] = Field(description="classes of the data, by class id")
+    num_parameters: int = Field(description="parameters of the model")
+    input_size_wh: tuple[int, int] = Field(description="width and height of the network's input, px")
+    seed: int = Field(description="seed of initialisation, order and augmentation")
+    device: str = Field(description="cpu, or the name of the GPU")
+    precision: str = Field(description="arithmetic of the training: fp32 or bf16")
+    num_threads: int = Field(description="threads of PyTorch; on a CPU the rounding of sums depends on them")
+    mlflow_run_id: str | None = Field(default=None, description="run that holds the metrics of each epoch")
+
+
+def weights_digest(path: Path) -> str:
+    """sha256 hex over the tensors of a checkpoint, whatever else the file holds. Raises CheckpointError."""
+    return digest_state(read_weights(path).model)

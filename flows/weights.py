@@ -1,0 +1,116 @@
+"""Weights files: Ultralytics loaded quiet and offline, and its checkpoints read without running what is in them."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import pickle
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flows.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_INTEGRATIONS = ("clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb", "sync")
+_REMEDY = "Expected a YOLO11 detection checkpoint (.pt) that Ultralytics saved"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A checkpoint in memory: the float32 model in evaluation mode, and what was saved beside it."""
+
+    model: nn.Module
+    task: str
+    classes: tuple[str, ...]
+    content: dict[str, Any]
+
+
+def load_ultralytics() -> None:
+    """Import Ultralytics offline, silent and with every integration off. Idempotent.
+
+    On import it sets OMP_NUM_THREADS=1, which every child process would inherit: that is undone here.
+    """
+    os.environ.setdefault("YOLO_OFFLINE", "true")
+    os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+    os.environ.setdefault("YOLO_VERBOSE", "false")
+    os.environ.setdefault("YOLO_CONFIG_DIR", str(Path(tempfile.gettempdir()) / f"tca-yolo-{os.getuid()}"))
+    num_threads = os.environ.get("OMP_NUM_THREADS")
+    from ultralytics.utils import LOGGER, SETTINGS, TQDM
+
+    if num_threads is None:
+        os.environ.pop("OMP_NUM_THREADS", None)
+    # In memory only: the settings file may be the user's own.
+    dict.update(SETTINGS, dict.fromkeys(_INTEGRATIONS, False))
+    LOGGER.setLevel(logging.ERROR)
+    TQDM.disable = property(lambda bar: True, lambda bar, value: None)  # its caching bar heeds no setting
+
+
+@contextmanager
+def threads(count: int | None = None) -> Iterator[int]:
+    """Let PyTorch use `count` threads (default: OMP_NUM_THREADS, else every usable core), and put it back after."""
+    import torch
+
+    before = torch.get_num_threads()
+    wanted = count or int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(wanted)
+    try:
+        yield wanted
+    finally:
+        torch.set_num_threads(before)
+
+
+def read_weights(path: Path) -> Weights:
+    """Read a checkpoint, restricted to the model classes that Ultralytics knows, so that no foreign code runs.
+
+    Raises:
+        CheckpointError: The file is missing or empty, is no checkpoint, or holds something else than a YOLO model.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint at {path}", "Give the path of a .pt file")
+    if path.suffix != ".pt":
+        raise CheckpointError(f"{path} is no checkpoint: its name does not end in .pt", _REMEDY)
+    load_ultralytics()
+    from torch import nn
+    from ultralytics.nn.tasks import guess_model_task, torch_safe_load
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            content, _ = torch_safe_load(str(path), safe_only=True)
+    except (TypeError, ValueError, RuntimeError, AttributeError, ImportError, EOFError, OSError, KeyError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{path} is no checkpoint ({_kind_of(path)})", _REMEDY) from error
+    model = (content.get("ema") or content.get("model")) if isinstance(content, dict) else None
+    if not isinstance(model, nn.Module) or not hasattr(model, "names"):
+        raise CheckpointError(f"{path} holds no model", _REMEDY)
+    names = model.names
+    classes = tuple(str(names[key]) for key in sorted(names)) if isinstance(names, dict) else tuple(map(str, names))
+    return Weights(model.float().eval(), str(getattr(model, "task", guess_model_task(model))), classes, content)
+
+
+def digest_state(model: nn.Module) -> str:
+    """sha256 hex over name, type, shape and content of every tensor of the state: what the model is, not how it is stored."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        array = tensor.detach().cpu().contiguous().numpy()
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _kind_of(path: Path) -> str:
+    with path.open("rb") as stream:
+        head = stream.read(512)
+    if not head:
+        return "the file is empty"
+    if head.startswith((b"PK\x03\x04", b"\x80")):
+        return "the archive is damaged, or holds something else than a YOLO model"
+    text = not (set(head) - set(range(32, 256)) - {9, 10, 13})
+    return "it is a text file" if text else "it is not a PyTorch archive"
