@@ -6,6 +6,7 @@ On a terminal the line moves; elsewhere a step says at most every ten seconds wh
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -100,7 +101,12 @@ class Console:
 
 
 def log_to(path: Path) -> None:
-    """Write what happens to `path`, and not to the terminal, where the steps already say it."""
+    """Write what happens to `path`, and not to the terminal, where the steps already say it.
+
+    To be called after Prefect is imported, which sets up logging of its own.
+    """
+    if not os.environ.get("TCA_VERBOSE"):
+        logging.getLogger().setLevel(logging.ERROR)
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

@@ -10,7 +10,7 @@ from flows.dataset.imports import Format, import_dataset
 from flows.dataset.mapping import mapping_from_csv, mapping_from_regex, no_mapping
 from flows.dataset.scene import render_dataset
 from flows.errors import Conflict, InputError
-from flows.params import read_params
+from flows.params_file import read_params
 from flows.provenance import read_data_md5
 from flows.settings import Project
 

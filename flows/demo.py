@@ -5,23 +5,19 @@ It does nothing that the verbs do not: render, serve, replay, release. What is d
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from flows.adapters import orchestrator
-from flows.adapters.processes import is_alive, read_services, spawn, stop
+from flows.adapters.processes import spawn, stop
 from flows.console import Console, log_to
 from flows.data import render_demo_data
-from flows.errors import GateRefused
 from flows.rollout.journal import latest_promotions
 from flows.serving import serve_champion
-from flows.settings import Project, read_settings
+from flows.settings import Project
 
 CAMERAS, FPS = 8, 2.0
 DRILL = "slow:150@400"  # from its 400th answer on the challenger is 150 ms late: past shadow, into the canary

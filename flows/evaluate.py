@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from bentos.detector.detector import Detector
 from PIL import Image
 
+from bentos.detector.detector import Detector
 from flows.comparison.evaluation import compare
 from flows.comparison.evaluation_page import evaluation_page
 from flows.comparison.gallery import disagreement_gallery

@@ -18,7 +18,7 @@ from flows.console import Console
 from flows.errors import TcaError
 from flows.page import Markup, escape, page, table
 from flows.pages_server import PagesServer
-from flows.params import read_params
+from flows.params_file import read_params
 from flows.settings import Project, read_settings
 from flows.stages import REPORT_MODELS
 

@@ -1,17 +1,12 @@
-"""params.yaml as frozen models: the only reader of that file, refusing what it does not know."""
+"""params.yaml as frozen models that refuse what they do not know; `flows.params_file` reads and writes the file."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-
-from flows.errors import ParamsError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -95,6 +90,16 @@ class Choices(Section):
     choices: list[str | int | float] = Field(min_length=1)
 
 
+def _kind(value: Any) -> str:
+    return "choices" if isinstance(value, Choices) or (isinstance(value, dict) and "choices" in value) else "range"
+
+
+Searched = Annotated[
+    Annotated[Range, Tag("range")] | Annotated[Choices, Tag("choices")],
+    Discriminator(_kind),  # so that a mistake in one is not explained as a lack of the other
+]
+
+
 class TuneParams(Section):
     """A search over training parameters."""
 
@@ -102,7 +107,7 @@ class TuneParams(Section):
     epochs: int = Field(ge=1, le=10_000, description="epochs of each trial")
     sampler: Literal["tpe", "random"] = Field(description="how the next trial is chosen")
     pruner: Literal["median", "hyperband", "none"] = Field(description="how hopeless trials are stopped")
-    space: dict[str, Range | Choices] = Field(description="key of `train` to a range or to choices")
+    space: dict[str, Searched] = Field(description="key of `train` to a range or to choices")
 
     @field_validator("space")
     @classmethod
@@ -198,110 +203,3 @@ class Params(Section):
         """First 16 hex digits of the sha256 over the canonical JSON of all sections."""
         text = json.dumps(self.model_dump(by_alias=True), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def read_params(path: Path, overrides: Sequence[str] = ()) -> Params:
-    """Read params.yaml, with overrides like `train.epochs=5` applied in memory.
-
-    Raises:
-        ParamsError: The file is missing or not YAML, or a key or value is refused.
-    """
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ParamsError(f"{path.name} is missing", f"Expected it at {path}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{path.name} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(tree, dict):
-        raise ParamsError(f"{path.name} must hold sections, not {type(tree).__name__}")
-    for override in overrides:
-        _assign(tree, *parse_override(override))
-    return parse_params(tree, path.name)
-
-
-def parse_params(tree: dict[str, Any], source: str) -> Params:
-    """Turn the tree read from `source` into `Params`. Raises ParamsError naming file, key, value and range."""
-    try:
-        return Params.model_validate(tree)
-    except ValidationError as error:
-        raise ParamsError("\n".join(_explain(source, item) for item in error.errors())) from None
-
-
-def parse_override(override: str) -> tuple[list[str], Any]:
-    """Split `a.b=c` into its key path and its YAML value. Raises ParamsError."""
-    key, equals, value = override.partition("=")
-    if not equals or not key.strip():
-        raise ParamsError(f"override {override!r} is not of the form section.key=value", "Example: -S train.epochs=5")
-    try:
-        return key.strip().split("."), yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise ParamsError(f"override {override!r}: the value is not YAML") from None
-
-
-def _assign(tree: dict[str, Any], keys: list[str], value: Any) -> None:
-    node = tree
-    for depth, key in enumerate(keys):
-        if not isinstance(node, dict) or (key not in node and keys[0] != "tune"):
-            raise ParamsError(
-                f"override {'.'.join(keys)}: there is no key {'.'.join(keys[: depth + 1])}{_nearest(key, node)}"
-            )
-        if depth < len(keys) - 1:
-            node = node.setdefault(key, {})
-    node[keys[-1]] = value
-
-
-def _nearest(key: str, known: Any) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(key, [str(name) for name in known], n=1) if isinstance(known, (dict, list)) else []
-    return f" (did you mean {near[0]}?)" if near else ""
-
-
-def _explain(source: str, item: Any) -> str:
-    where = ".".join(str(part) for part in item["loc"] if part not in ("Range", "Choices"))
-    message = str(item["msg"]).removeprefix("Value error, ")
-    if item["type"] == "extra_forbidden":
-        return f"{source}: {where} is not a known key{_nearest(str(item['loc'][-1]), _siblings(item['loc']))}"
-    if item["type"] == "missing":
-        return f"{source}: {where} is missing{_description(item['loc'])}"
-    if item["type"] == "value_error":
-        joint = " = " if not isinstance(item["input"], dict) else ": "
-        shown = "" if isinstance(item["input"], dict) else f"{item['input']} "
-        return f"{source}: {where}{joint}{shown}{message}"
-    return f"{source}: {where} = {item['input']!r}: {message[:1].lower()}{message[1:]}{_description(item['loc'])}"
-
-
-def _section(loc: tuple[Any, ...]) -> type[BaseModel] | None:
-    model: type[BaseModel] = Params
-    for part in loc[:-1]:
-        field = next((f for n, f in model.model_fields.items() if part in (n, f.alias)), None)
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
-            return None
-        model = field.annotation
-    return model
-
-
-def _siblings(loc: tuple[Any, ...]) -> list[str]:
-    model = _section(loc)
-    return [field.alias or name for name, field in model.model_fields.items()] if model else []
-
-
-def _description(loc: tuple[Any, ...]) -> str:
-    model = _section(loc)
-    field = model.model_fields.get(str(loc[-1])) if model else None
-    return f" ({field.description})" if field is not None and field.description else ""
-
-
-def describe_params(params: Params) -> str:
-    """A line for each key: its value and its meaning."""
-    lines = [f"seed = {params.seed}    {Params.model_fields['seed'].description}"]
-    for name, field in Params.model_fields.items():
-        section = getattr(params, name)
-        if not isinstance(section, Section):
-            continue
-        lines += ["", f"{field.alias or name}:  {(type(section).__doc__ or '').strip()}"]
-        for key, entry in type(section).model_fields.items():
-            value = getattr(section, key)
-            shown = "" if key == "space" else f" = {value}"
-            lines.append(f"  {key + shown:<28} {entry.description or 'key of train to a range or to choices'}")
-    return "\n".join(lines)

@@ -16,7 +16,7 @@ from flows.adapters.bento_store import ensure_bento, serve_command
 from flows.adapters.processes import ServiceRecord, forget, is_alive, read_services, require_free_port, spawn, stop
 from flows.adapters.registry import ModelVersion, Registry
 from flows.errors import ProjectError, ServiceError
-from flows.params import read_params
+from flows.params_file import read_params
 from flows.settings import Project, Settings, read_settings
 
 ROUTER = "router"

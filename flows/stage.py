@@ -21,8 +21,8 @@ from flows.adapters import orchestrator, versioning
 from flows.adapters.registry import Registry
 from flows.console import Console, Step
 from flows.errors import ProjectError, TcaError
-from flows.overrides import apply_overrides
 from flows.params import Params
+from flows.params_file import apply_overrides
 from flows.provenance import Provenance, collect_provenance
 from flows.settings import Project, Settings, apply_environment, find_project, read_settings
 

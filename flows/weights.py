@@ -85,7 +85,17 @@ def read_weights(path: Path) -> Weights:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             content, _ = torch_safe_load(str(path), safe_only=True)
-    except (TypeError, ValueError, RuntimeError, AttributeError, ImportError, EOFError, OSError, KeyError, pickle.UnpicklingError) as error:
+    except (
+        TypeError,
+        ValueError,
+        RuntimeError,
+        AttributeError,
+        ImportError,
+        EOFError,
+        OSError,
+        KeyError,
+        pickle.UnpicklingError,
+    ) as error:
         raise CheckpointError(f"{path} is no checkpoint ({_kind_of(path)})", _REMEDY) from error
     model = (content.get("ema") or content.get("model")) if isinstance(content, dict) else None
     if not isinstance(model, nn.Module) or not hasattr(model, "names"):

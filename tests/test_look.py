@@ -14,7 +14,7 @@ from flows.adapters.registry import Registry, write_pointer
 from flows.errors import Conflict
 from flows.look import ListedVersion, index_page, read_promotions, read_versions, write_index
 from flows.pages_server import PagesServer
-from flows.params import read_params
+from flows.params_file import read_params
 from flows.settings import Project, read_settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.errors import ParamsError
-from flows.overrides import apply_overrides
-from flows.params import Params, describe_params, parse_override, read_params
+from flows.params import Params
+from flows.params_file import apply_overrides, describe_params, parse_override, read_params
 
 COMMITTED = Path(__file__).resolve().parents[1] / "params.yaml"
 

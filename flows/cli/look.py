@@ -60,7 +60,7 @@ def doctor(as_json: AsJson = False) -> None:
 
 def params() -> None:
     """Every key of params.yaml: value, range and meaning."""
-    from flows.params import describe_params, read_params
+    from flows.params_file import describe_params, read_params
     from flows.settings import find_project
 
     print(describe_params(read_params(find_project().params_file)))

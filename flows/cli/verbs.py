@@ -72,9 +72,9 @@ def run_flow(name: str, overrides: list[str], force: bool, as_json: bool, **more
     from flows.adapters import orchestrator
     from flows.console import log_to
 
-    log_to(project.home / "logs" / "tca.log")
     with orchestrator.connected(project.home):
         module = import_module(f"flows.{name}")
+        log_to(project.home / "logs" / "tca.log")
         getattr(module, name)(overrides=overrides, force=force, **more)
     from flows.stage import read_report
 

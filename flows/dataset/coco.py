@@ -43,22 +43,25 @@ def read_coco(source: Path) -> SourceSet:
     classes = tuple(dict.fromkeys(name for file in sets for name in file.categories.values() if counts[name]))
     if not classes:
         raise DataError(f"the COCO files below {source} hold no annotation", "Export the set with its annotations")
-    frames: dict[Path, SourceFrame] = {}
     missing: list[str] = []
+    frames = _frames(sets, index, classes, missing)
+    unlisted = [(path, index.name(path)) for path in index.paths if path not in frames]
+    unlabelled = [SourceFrame(path, name, split_of_folders(name), None) for path, name in unlisted]
+    return SourceSet(classes, (*frames.values(), *unlabelled), tuple(missing), tuple(_warnings(sets, counts)))
+
+
+def _frames(
+    sets: list[_CocoFile], index: ImageIndex, classes: tuple[str, ...], missing: list[str]
+) -> dict[Path, SourceFrame]:
+    """The annotated images by their path; what is annotated but not there goes into `missing`."""
+    frames: dict[Path, SourceFrame] = {}
     for file in sets:
         for path, label in _labelled_images(file, index, classes, missing):
-            if path in frames:
-                raise DataError(
-                    f"{file.path}: {index.name(path)} was listed before", "Keep one annotation file for each image"
-                )
             name = index.name(path)
+            if path in frames:
+                raise DataError(f"{file.path}: {name} was listed before", "Keep one annotation file for each image")
             frames[path] = SourceFrame(path, name, file.split or split_of_folders(name), label.encode())
-    unlisted = [
-        SourceFrame(path, index.name(path), split_of_folders(index.name(path)), None)
-        for path in index.paths
-        if path not in frames
-    ]
-    return SourceSet(classes, (*frames.values(), *unlisted), tuple(missing), tuple(_warnings(sets, counts)))
+    return frames
 
 
 def _parse(path: Path) -> _CocoFile | None:

@@ -19,6 +19,7 @@ from flows.errors import DataError
 UNKNOWN_CAMERA = "unknown"
 DARK_GREY = 60.0
 _PREFIX = re.compile(r"([A-Za-z]+)[_\-. ]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _COUNTER = re.compile(r"[_\-. ]*\d+$")
 _WITHOUT_CAMERA = "Give a mapping with the camera: comparing models resamples cameras, and canaries are cut by camera"
 _FRAME_BY_FRAME = (
@@ -65,7 +66,7 @@ def file_names(names: Sequence[str], splits: Sequence[str]) -> list[str]:
 
     Images keep their name where it is theirs alone; the others get their folders before it, then a number after it.
     """
-    bare = [PurePosixPath(name) for name in names]
+    bare = [PurePosixPath(_CONTROL.sub("_", name)) for name in names]
     plain = Counter((split, path.stem.casefold()) for split, path in zip(splits, bare, strict=True))
     taken: set[tuple[str, str]] = {key for key, number in plain.items() if number == 1}
     chosen: dict[int, str] = {}
@@ -80,7 +81,7 @@ def file_names(names: Sequence[str], splits: Sequence[str]) -> list[str]:
                 free = f"{stem}_{number}"
             stem = free
             taken.add((split, stem.casefold()))
-        chosen[index] = re.sub(r"[\x00-\x1f\x7f]", "_", stem) + path.suffix.lower()
+        chosen[index] = stem + path.suffix.lower()
     return [chosen[index] for index in range(len(names))]
 
 
@@ -143,5 +144,6 @@ def _warnings(found: SourceSet, facts: Sequence[dict[str, str]], frames: Sequenc
     if unlabelled:
         warnings.append(f"{share.format(unlabelled)} have no label file: label them, or the validation refuses the set")
     if found.missing_images:
-        warnings.append(f"{len(found.missing_images):,} annotations belong to images that are not there")
+        shown = ", ".join(found.missing_images[:3]) + (", ..." if len(found.missing_images) > 3 else "")
+        warnings.append(f"{len(found.missing_images):,} annotations belong to images that are not there: {shown}")
     return warnings

@@ -119,7 +119,7 @@ def _summary(found: SourceSet, frames: Sequence[Frame], warnings: Sequence[str])
     parts = ", ".join(f"{splits[split]:,} {split}" for split in SPLITS)
     extent = f"{num_lines:,} labels of {len(found.classes)} classes"
     return ImportSummary(
-        sentence=f"{len(frames):,} frames ({parts}) with {extent} imported.",
+        sentence=f"{len(frames):,} frames ({parts}) with {extent} imported",
         num_images=len(frames),
         num_label_lines=num_lines,
         num_unlabelled=len(frames) - len(labels),

@@ -51,24 +51,13 @@ def mapping_from_csv(path: Path) -> Mapping:
     Raises:
         DataError: The file is missing, is not such a table, or has two rows for one image.
     """
-    rows: dict[str, dict[str, str]] = {}
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream)
-            _check_columns(path, list(reader.fieldnames or []))
-            for row in reader:
-                if None in row or None in row.values():
-                    raise DataError(f"{path}:{reader.line_num}: the row has not as many columns as the header")
-                key = PurePosixPath(row.pop("image").strip()).as_posix()
-                if key in rows:
-                    raise DataError(f"{path}:{reader.line_num}: a second row for {key}", "Keep one")
-                rows[key] = {name: value.strip() for name, value in row.items() if value.strip()}
+            rows = _read_rows(path, csv.DictReader(stream))
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}", "Give the path of a CSV table") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is not a UTF-8 CSV table: {error}", "Save it as UTF-8 CSV") from None
-    if not rows:
-        raise DataError(f"{path} has no rows", "Write one per image")
 
     def facts(name: str) -> dict[str, str]:
         parts = PurePosixPath(name).parts
@@ -76,6 +65,23 @@ def mapping_from_csv(path: Path) -> Mapping:
         return next((rows[tail] for tail in tails if tail in rows), {})
 
     return facts
+
+
+def _read_rows(path: Path, reader: csv.DictReader[str]) -> dict[str, dict[str, str]]:
+    """The known facts by the path of the image."""
+    _check_columns(path, list(reader.fieldnames or []))
+    rows: dict[str, dict[str, str]] = {}
+    for row in reader:
+        where = f"{path}:{reader.line_num}"
+        if None in row or None in row.values():
+            raise DataError(f"{where}: the row has not as many columns as the header", "Put commas in quotes")
+        image = PurePosixPath(row.pop("image").strip()).as_posix()
+        if image in rows:
+            raise DataError(f"{where}: a second row for {image}", "Keep one")
+        rows[image] = {name: value.strip() for name, value in row.items() if value.strip()}
+    if not rows:
+        raise DataError(f"{path} has no rows", "Write one per image")
+    return rows
 
 
 def checked_time(name: str, time: str) -> str:

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from pathlib import Path
@@ -24,12 +24,13 @@ from flows.dataset.scene_frame import SceneBox, draw_frame
 from flows.dataset.scene_site import Site, draw_site
 from flows.dataset.scene_traffic import draw_traffic
 from flows.dataset.scene_vehicles import CLASSES
-from flows.dataset.scene_weather import LOOKS, SLICES
+from flows.dataset.scene_weather import LOOKS, SLICES, expose
 from flows.errors import DataError
 from flows.params import RenderParams
 from flows.progress import Progress, silent
 
 FRAME_STEP_S = 0.5
+EXPOSURE = (232, 284)  # how a clip is exposed, in 1/256
 _SITE, _BACKGROUND, _CLIP = 1, 2, 3
 _FIRST_DAY = datetime(2026, 3, 2, tzinfo=timezone(timedelta(hours=1)))
 
@@ -115,7 +116,7 @@ def _refuse_foreign(target: Path) -> None:
     if target.is_file():
         raise DataError(f"{target} is a file", "The demo data need a folder")
     if target.is_dir() and any(target.iterdir()) and not (target / DATA_YAML).is_file():
-        raise DataError(f"{target} holds something that is no dataset (no {DATA_YAML})", "Move it away, or render elsewhere")
+        raise DataError(f"{target} holds something that is no dataset: no {DATA_YAML}", "Move it, or render elsewhere")
 
 
 def _by_background(clips: Iterable[Clip]) -> list[tuple[Clip, ...]]:
@@ -164,9 +165,10 @@ def _draw_job(job: _Job) -> tuple[list[Frame], int]:
         rng = _stream(job.seed, _CLIP, camera, clip.number)
         vehicles = draw_traffic(site.layout, FRAME_STEP_S * job.params.frames_per_clip, rng)
         start = _start(clip, rng)
+        exposed = replace(background, light=expose(background.light, int(rng.integers(*EXPOSURE))))
         for number in range(job.params.frames_per_clip):
             time_s = FRAME_STEP_S * number
-            picture, boxes = draw_frame(site, background, look, vehicles, time_s, rng)
+            picture, boxes = draw_frame(site, exposed, look, vehicles, time_s, rng)
             frame = _frame(clip, number, start + timedelta(seconds=time_s))
             picture.save(
                 job.root / frame.image, "JPEG", quality=job.params.jpeg_quality, subsampling="4:2:0",

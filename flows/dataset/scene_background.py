@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from flows.dataset.scene_camera import pixels
 from flows.dataset.scene_ground import GRASS, PAVING, GroundPainter
-from flows.dataset.scene_painting import COARSE, FINE, facets, fill, fill_coarse, mix, oval, silhouette
+from flows.dataset.scene_painting import COARSE, FINE, facets, fill, fill_coarse, mix, oval
 from flows.dataset.scene_roads import FAR_M
 from flows.dataset.scene_roadside import Tree
 from flows.dataset.scene_site import Site
@@ -17,6 +17,8 @@ from flows.dataset.scene_solids import Colour, Placed, shade
 from flows.dataset.scene_weather import GLOWS, Light, Look, static_light
 
 BLACK: Colour = (0, 0, 0)
+ROOFS: tuple[Colour, Colour] = ((96, 104, 116), (84, 88, 96))
+HILLS: tuple[Colour, Colour] = ((88, 108, 92), (70, 96, 60))
 RING = [(1.0, 0.0), (0.7, 0.7), (0.0, 1.0), (-0.7, 0.7), (-1.0, 0.0), (-0.7, -0.7), (0.0, -1.0), (0.7, -0.7)]
 
 
@@ -24,7 +26,7 @@ RING = [(1.0, 0.0), (0.7, 0.7), (0.0, 1.0), (-0.7, 0.7), (-1.0, 0.0), (-0.7, -0.
 class Background:
     """A view without its traffic.
 
-    `albedo` (RGB, FINE times as fine as the frame) are the colours, `light` (H, W, 3) falls on them, `glow` (RGB) is
+    `albedo` (RGB, FINE times as fine as the frame) are the colours, `light` (3, H, W) falls on them, `glow` (RGB) is
     what shines by itself, and `air` (L) how much of a pixel is haze.
     """
 
@@ -51,7 +53,7 @@ def draw_background(site: Site, look: Look, rng: np.random.Generator) -> Backgro
 
 
 def _sky(site: Site, look: Look, rng: np.random.Generator) -> Image.Image:
-    """A gradient that ends at the horizon, and clouds drawn out along it. (RGB)"""
+    """A gradient that ends at the horizon, and clouds drawn out along it; RGB."""
     width, height = site.camera.size_wh
     reach = height // 2  # a sliver of sky shows the lower end of the gradient
     above = np.clip(round(site.camera.horizon_px) - np.arange(height), 0, reach)[:, None]
@@ -68,8 +70,8 @@ def _skyline(draw: ImageDraw.ImageDraw, site: Site, look: Look, rng: np.random.G
     """Distant roofs or hills along the horizon, paled by the air."""
     width, horizon = site.camera.size_wh[0], site.camera.horizon_px
     ambient = (look.ambient[0] + look.ambient[1] + look.ambient[2]) / 768
-    bases: tuple[Colour, Colour] = ((96, 104, 116), (84, 88, 96)) if site.layout.urban else ((88, 108, 92), (70, 96, 60))
-    for base, tall, pale in zip(bases, (30, 15), (0.55, 0.25), strict=True):
+    layers = ROOFS if site.layout.urban else HILLS
+    for base, tall, pale in zip(layers, (30, 15), (0.55, 0.25), strict=True):
         colour = mix(shade(base, ambient), look.sky[1], pale)
         x, outline = -10.0, [(-10.0, horizon)]
         while x < width + 20:
@@ -109,11 +111,9 @@ def _stand(albedo: Image.Image, glow: Image.Image, site: Site, look: Look) -> No
 def _build(
     draw: ImageDraw.ImageDraw, shine: ImageDraw.ImageDraw, site: Site, look: Look, house: Placed, pale: float
 ) -> None:
-    fill(shine, silhouette(site.camera, house), BLACK)
     for facet in facets(site.camera, house, look, site.sun):
         fill(draw, facet.points, mix(facet.colour, look.sky[1], pale), FINE)
-        if facet.glow in look.glows:
-            fill(shine, facet.points, GLOWS[facet.glow])
+        fill(shine, facet.points, GLOWS[facet.glow] if facet.glow in look.glows else BLACK)
 
 
 def _plant(
@@ -125,8 +125,8 @@ def _plant(
     metre = site.camera.length_px(1.0, tree.base)
     size = tree.height_m * metre
     oval(draw, (foot[0] + 0.06 * size, foot[1]), (0.26 * size, 0.06 * size), (62, 70, 46), FINE)
-    trunk, top = 0.03 * size, foot[1] - 0.5 * size
-    stem = [(foot[0] - trunk, foot[1]), (foot[0] + trunk, foot[1]), (foot[0] + trunk / 2, top), (foot[0] - trunk / 2, top)]
+    half, top = 0.03 * size, foot[1] - 0.5 * size
+    stem = [(foot[0] + right, y) for right, y in ((-half, foot[1]), (half, foot[1]), (half / 2, top), (-half / 2, top))]
     fill(draw, stem, mix((84, 66, 48), look.sky[1], pale), FINE)
     fill(shine, stem, BLACK)
     for right, up, radius_m, bright in tree.clusters:
@@ -137,7 +137,7 @@ def _plant(
 
 
 def _pools(site: Site, look: Look) -> Image.Image:
-    """How much lamp light falls on the ground, COARSE times as coarse as the frame. (L)"""
+    """How much lamp light falls on the ground, COARSE times as coarse as the frame; L."""
     width, height = site.camera.size_wh
     pools = Image.new("L", (-(-width // COARSE), -(-height // COARSE)))
     draw = ImageDraw.Draw(pools)
@@ -151,7 +151,7 @@ def _pools(site: Site, look: Look) -> Image.Image:
 
 
 def _air(site: Site, look: Look) -> Image.Image:
-    """How much of each row is haze: it grows with the distance of the ground seen there, up to FAR_M. (L)"""
+    """How much of each row is haze: it grows with the distance of the ground seen there, up to FAR_M; L."""
     width, height = site.camera.size_wh
     levels = []
     for row in range(height):

@@ -107,18 +107,23 @@ def convex_hull(points: Iterable[Point2]) -> list[Point2]:
 
 def _chain(ordered: Sequence[Point2]) -> list[Point2]:
     chain: list[Point2] = []
-    for point in ordered:
-        while len(chain) >= 2 and _turns_right(chain[-2], chain[-1], point):
+    for x, y in ordered:
+        while len(chain) >= 2:
+            (x0, y0), (x1, y1) = chain[-2], chain[-1]
+            if (x1 - x0) * (y - y0) > (y1 - y0) * (x - x0):
+                break
             chain.pop()
-        chain.append(point)
+        chain.append((x, y))
     return chain
-
-
-def _turns_right(first: Point2, second: Point2, third: Point2) -> bool:
-    return (second[0] - first[0]) * (third[1] - first[1]) <= (second[1] - first[1]) * (third[0] - first[0])
 
 
 def polygon_area(points: Sequence[Point2]) -> float:
     """Area of a simple polygon."""
     pairs = zip(points, [*points[1:], *points[:1]], strict=True)
     return abs(sum(a[0] * b[1] - b[0] * a[1] for a, b in pairs)) / 2
+
+
+def bounds(points: Sequence[Point2]) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of at least one point."""
+    xs, ys = [x for x, _ in points], [y for _, y in points]
+    return min(xs), min(ys), max(xs), max(ys)

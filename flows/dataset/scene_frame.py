@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from flows.dataset.scene_background import Background
-from flows.dataset.scene_camera import polygon_area
+from flows.dataset.scene_camera import bounds, polygon_area
 from flows.dataset.scene_lamps import Seen, darken, halos, headlights, reflect
 from flows.dataset.scene_painting import FINE, facets, fill, shadow, silhouette
 from flows.dataset.scene_roads import FAR_M
@@ -48,8 +48,8 @@ def draw_frame(
     _paint(albedo, glow, owners, look, seen)
     owner_ids = np.asarray(owners)
     beams = headlights(camera, seen) if "head" in look.glows else None
-    lit = illuminate(np.asarray(albedo.reduce(FINE)), background.light, beams, look)
-    lit = hazy(shining(lit, glow, halos(camera, seen, owner_ids) if look.glows else None), background.air, look)
+    lit = illuminate(albedo.reduce(FINE), background.light, beams, look)
+    lit = hazy(shining(lit, glow, halos(camera, look, seen, owner_ids) if look.glows else None), background.air, look)
     picture = noisy(rainy(lit, rng) if look.wet else lit, look.noise, rng)
     return picture, _boxes(seen, owner_ids)
 
@@ -65,8 +65,9 @@ def _look_at(site: Site, look: Look, vehicles: Sequence[Vehicle], time_s: float)
         if depth < -thing.half_l or (vehicle is not None and depth > FAR_M):
             continue
         hull = silhouette(site.camera, thing)
-        left, right = min((x for x, _ in hull), default=0), max((x for x, _ in hull), default=0)
-        top, bottom = min((y for _, y in hull), default=0), max((y for _, y in hull), default=0)
+        if not hull:
+            continue
+        left, top, right, bottom = bounds(hull)
         if right > 0 and left < width and bottom > 0 and top < height:
             seen.append(Seen(vehicle, thing, facets(site.camera, thing, look, site.sun), hull))
     return [seen[index] for index in far_to_near(site.camera, [item.thing for item in seen])]
@@ -94,11 +95,9 @@ def _paint(albedo: Image.Image, glow: Image.Image, owners: Image.Image, look: Lo
         covers = [item.hull] if item.vehicle is not None else [facet.points for facet in item.facets]
         for outline in covers:
             fill(owner, outline, number + 1)
-            fill(shine, outline, (0, 0, 0))
         for facet in item.facets:
             fill(draw, facet.points, facet.colour, FINE)
-            if facet.glow in look.glows:
-                fill(shine, facet.points, GLOWS[facet.glow])
+            fill(shine, facet.points, GLOWS[facet.glow] if facet.glow in look.glows else (0, 0, 0))
 
 
 def _boxes(seen: Sequence[Seen], owner_ids: npt.NDArray[np.uint8]) -> list[SceneBox]:
@@ -107,15 +106,14 @@ def _boxes(seen: Sequence[Seen], owner_ids: npt.NDArray[np.uint8]) -> list[Scene
     for number, item in enumerate(seen):
         if item.vehicle is None:
             continue
-        left, top = (max(0, math.floor(min(point[axis] for point in item.hull)) - 1) for axis in (0, 1))
-        right, bottom = (max(0, math.ceil(max(point[axis] for point in item.hull)) + 2) for axis in (0, 1))
-        own = owner_ids[top:bottom, left:right] == number + 1
+        left, top, right, bottom = bounds(item.hull)
+        x0, y0 = max(0, math.floor(left) - 1), max(0, math.floor(top) - 1)
+        own = owner_ids[y0 : math.ceil(bottom) + 2, x0 : math.ceil(right) + 2] == number + 1
         rows, columns = np.flatnonzero(own.any(axis=1)), np.flatnonzero(own.any(axis=0))
-        whole = polygon_area(item.hull)
-        if not len(rows) or whole <= 0:
+        if len(rows) < MIN_SIDE_PX or len(columns) < MIN_SIDE_PX:
             continue
-        visible = min(1.0, int(own.sum()) / whole)
-        x1, y1, x2, y2 = left + int(columns[0]), top + int(rows[0]), left + int(columns[-1]) + 1, top + int(rows[-1]) + 1
-        if visible >= MIN_VISIBLE and min(x2 - x1, y2 - y1) >= MIN_SIDE_PX:
-            boxes.append(SceneBox(item.vehicle.body.class_id, item.vehicle.number, (x1, y1, x2, y2), visible))
+        visible = min(1.0, int(own.sum()) / polygon_area(item.hull))
+        if visible >= MIN_VISIBLE:
+            box = (x0 + int(columns[0]), y0 + int(rows[0]), x0 + int(columns[-1]) + 1, y0 + int(rows[-1]) + 1)
+            boxes.append(SceneBox(item.vehicle.body.class_id, item.vehicle.number, box, visible))
     return boxes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from PIL import ImageDraw
 
 from flows.dataset.scene_painting import FINE, fill
@@ -70,7 +72,7 @@ class GroundPainter:
             edge = side * (road.half_w - 0.35)
             self._strip(road, edge - 0.08, edge + 0.08, WHITE, stretch)
         lanes = sorted(road.lanes, key=lambda lane: lane.offset_m)
-        for left, right in zip(lanes, lanes[1:], strict=False):
+        for left, right in pairwise(lanes):
             self._divider(road, left, right, stretch)
 
     def _divider(self, road: Road, left: Lane, right: Lane, stretch: tuple[float, float]) -> None:

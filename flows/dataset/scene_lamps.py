@@ -11,12 +11,13 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from flows.dataset.scene_camera import Camera, Point2, convex_hull
 from flows.dataset.scene_painting import COARSE, FINE, Facet, fill, fill_coarse, oval
-from flows.dataset.scene_solids import Placed, shade
+from flows.dataset.scene_solids import Glow, Placed, shade
 from flows.dataset.scene_traffic import Vehicle
-from flows.dataset.scene_weather import GLOWS
+from flows.dataset.scene_weather import GLOWS, Look
 
 BEAM = ((15.0, 3.0, 50), (12.0, 2.4, 95), (9.0, 1.8, 150), (6.5, 1.35, 205), (4.0, 1.0, 250))  # reach, spread, level
-HALO_M = {"head": 0.42, "tail": 0.26, "lamp": 0.9}
+HALO_M: dict[Glow, float] = {"head": 0.42, "tail": 0.26, "lamp": 0.7}
+HALO = ((1.6, 0.10), (1.2, 0.22), (0.8, 0.40), (0.4, 0.62))  # size, strength
 GLOSS = 70  # how dark a wet road mirrors a vehicle, 0 to 255
 
 
@@ -31,7 +32,7 @@ class Seen:
 
 
 def headlights(camera: Camera, seen: Sequence[Seen]) -> Image.Image:
-    """How much headlight falls on each pixel, COARSE times as coarse as the frame; `seen` is far to near. (L)"""
+    """How much headlight falls on each pixel, COARSE times as coarse as the frame; `seen` is far to near; L."""
     width, height = camera.size_wh
     beams = Image.new("L", (-(-width // COARSE), -(-height // COARSE)))
     for item in seen:
@@ -49,20 +50,23 @@ def headlights(camera: Camera, seen: Sequence[Seen]) -> Image.Image:
     return beams.filter(ImageFilter.BoxBlur(2))
 
 
-def halos(camera: Camera, seen: Sequence[Seen], owner_ids: npt.NDArray[np.uint8]) -> Image.Image:
-    """A glow around every lamp that nothing hides, COARSE times as coarse as the frame. (RGB)"""
+def halos(camera: Camera, look: Look, seen: Sequence[Seen], owner_ids: npt.NDArray[np.uint8]) -> Image.Image:
+    """A glow around every lamp that nothing hides, COARSE times as coarse as the frame; RGB."""
     width, height = camera.size_wh
-    canvas = Image.new("RGB", (-(-width // COARSE), -(-height // COARSE)))
-    draw = ImageDraw.Draw(canvas)
+    shining: list[tuple[Point2, Facet]] = []
     for number, item in enumerate(seen):
         for facet in item.facets:
-            if facet.glow not in HALO_M:
-                continue
             x = sum(point[0] for point in facet.points) / len(facet.points)
             y = sum(point[1] for point in facet.points) / len(facet.points)
-            if 0 <= x < width and 0 <= y < height and owner_ids[int(y), int(x)] == number + 1:
-                radius = camera.length_px(HALO_M[facet.glow], facet.at)
-                oval(draw, (x, y), (radius, radius), shade(GLOWS[facet.glow], 0.5), 1 / COARSE)
+            visible = 0 <= x < width and 0 <= y < height and owner_ids[int(y), int(x)] == number + 1
+            if facet.glow in HALO_M and facet.glow in look.glows and visible:
+                shining.append(((x, y), facet))
+    canvas = Image.new("RGB", (-(-width // COARSE), -(-height // COARSE)))
+    draw = ImageDraw.Draw(canvas)
+    for size, strength in HALO:
+        for middle, facet in shining:
+            radius = size * camera.length_px(HALO_M[facet.glow], facet.at)
+            oval(draw, middle, (radius, radius), shade(GLOWS[facet.glow], strength), 1 / COARSE)
     return canvas
 
 
@@ -88,9 +92,10 @@ def _streak(shine: ImageDraw.ImageDraw, camera: Camera, facet: Facet) -> None:
     if ground is None or below is None:
         return
     half = max(0.8, camera.length_px(0.1, facet.at))
-    for share, strength in ((1.0, 0.10), (0.75, 0.18), (0.45, 0.28)):
+    for share, strength in ((1.0, 0.08), (0.75, 0.14), (0.45, 0.22)):
         end = ground[1] + share * (below[1] - ground[1])
-        corners = [(ground[0] - half, ground[1]), (ground[0] + half, ground[1]), (ground[0] + half, end), (ground[0] - half, end)]
+        left, right = ground[0] - half, ground[0] + half
+        corners = [(left, ground[1]), (right, ground[1]), (right, end), (left, end)]
         fill(shine, corners, shade(GLOWS[facet.glow], strength))
 
 

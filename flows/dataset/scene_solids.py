@@ -136,15 +136,16 @@ def wheels(
     axles_x: Iterable[float], half_w: float, radius: float, hub: Colour = (150, 152, 155), level: int = 9
 ) -> Solid:
     """Both wheels of each axle, as discs on the flanks with a dark arch around them."""
-    panels = []
+    panels: list[Panel] = []
+    corners: list[Point3] = []
     for x in axles_x:
         for y in (half_w + 0.01, -half_w - 0.01):
             normal = (0.0, 1.0 if y > 0 else -1.0, 0.0)
             panels.append(Panel(disc(x, y, radius + 0.02, 1.14 * radius), normal, (18, 18, 20)))
             panels.append(Panel(disc(x, y, radius, radius), normal, (34, 34, 36)))
             panels.append(Panel(disc(x, y, radius, 0.55 * radius), normal, hub))
-    corners = tuple(point for panel in panels for point in panel.points)
-    return Solid(tuple(panels), corners, (0.0, 0.0, radius), level)
+            corners += panels[-2].points[::2]
+    return Solid(tuple(panels), tuple(corners), (0.0, 0.0, radius), level)
 
 
 def disc(x: float, y: float, z: float, radius: float) -> tuple[Point3, ...]:

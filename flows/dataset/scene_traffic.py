@@ -67,10 +67,10 @@ def draw_traffic(layout: Layout, duration_s: float, rng: np.random.Generator) ->
         else:
             slots += _queue(layout, road, lane, points, rng)
     slots.sort(key=lambda slot: slot.off_m)
-    vehicles = [
-        Vehicle(number, draw_body(class_id, rng), slot.road, slot.lane, slot.along_m, slot.speed_m_s, rng.random() - 0.5)
-        for number, (class_id, slot) in enumerate(zip(_classes(len(slots), rng), slots, strict=True))
-    ]
+    vehicles = []
+    for number, (class_id, slot) in enumerate(zip(_classes(len(slots), rng), slots, strict=True)):
+        body, sway = draw_body(class_id, rng), rng.random() - 0.5
+        vehicles.append(Vehicle(number, body, slot.road, slot.lane, slot.along_m, slot.speed_m_s, sway))
     return _without_collisions(vehicles)
 
 

@@ -13,8 +13,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from flows.dataset.scene_solids import Colour, Glow
 
-Pixels = npt.NDArray[np.uint8]
-Light = npt.NDArray[np.uint32]
+Light = npt.NDArray[np.uint16]
 
 SLICES = ("day", "dusk", "night", "rain")
 RAIN: Colour = (206, 212, 218)
@@ -36,7 +35,7 @@ class Look:
     haze: int  # how much of the far view is swallowed, 0 to 255
     glows: tuple[Glow, ...]  # what has its lights on
     wet: bool
-    noise: int  # amplitude of the sensor noise, in 1/16 of a level
+    noise: int  # amplitude of the sensor noise, in 1/14 of a level
     hours: tuple[int, int]
 
 
@@ -52,8 +51,8 @@ LOOKS: dict[str, Look] = {
             (100, 72, 40), (96, 90, 72), 34, ("head", "tail", "sign", "lamp", "window"), False, 70, (17, 18),
         ),
         Look(
-            "night", (46, 52, 72), 0.78, 0.20, 0, ((8, 10, 22), (44, 42, 56)), (30, 30, 40),
-            (176, 138, 90), (190, 180, 150), 12, ("head", "tail", "sign", "lamp", "window", "cabin"), False, 110, (20, 23),
+            "night", (52, 58, 78), 0.78, 0.20, 0, ((8, 10, 22), (44, 42, 56)), (30, 30, 40),
+            (190, 150, 98), (190, 180, 150), 12, ("head", "tail", "sign", "lamp", "window", "cabin"), False, 110, (20, 23),
         ),
         Look(
             "rain", (150, 160, 170), 0.76, 0.22, 20, ((120, 128, 136), (176, 182, 186)), (146, 150, 156),
@@ -73,28 +72,40 @@ GLOWS: dict[Glow, Colour] = {
 
 
 def static_light(look: Look, pools: Image.Image, size_wh: tuple[int, int]) -> Light:
-    """Light that does not change within a clip: ambient, street lamps (`pools`, L), a slight vignette. (H, W, 3)"""
-    width, height = size_wh
-    lamp = np.asarray(pools.resize(size_wh, Image.Resampling.BILINEAR), dtype=np.uint32)[..., None]
-    light = np.array(look.ambient, dtype=np.uint32) + (lamp * np.array(look.lamps, dtype=np.uint32) >> 8)
-    return light * _vignette(width, height)[..., None] >> 8
+    """Light that does not change within a clip: ambient, street lamps (`pools`, L), a slight vignette.
+
+    Shape (3, H, W), in 1/128 of full daylight: 8 bit colours times this fit 16 bits.
+    """
+    lamp = np.asarray(pools.resize(size_wh, Image.Resampling.BILINEAR), dtype=np.uint32)
+    ambient = np.array(look.ambient, dtype=np.uint32)[:, None, None]
+    light = ambient + (lamp * np.array(look.lamps, dtype=np.uint32)[:, None, None] >> 8)
+    dimmed: Light = np.minimum(light * _vignette(*size_wh) >> 9, 255).astype(np.uint16)
+    return dimmed
 
 
-def _vignette(width: int, height: int) -> Light:
+def _vignette(width: int, height: int) -> npt.NDArray[np.uint32]:
     x = (2 * np.arange(width, dtype=np.int64) - width) * 1024 // width
     y = (2 * np.arange(height, dtype=np.int64) - height) * 1024 // height
     radius2 = (x * x)[None, :] + (y * y)[:, None]  # up to 2 * 1024²
-    return (256 - (radius2 * 40 >> 21)).astype(np.uint32)
+    return (256 - radius2 * 40 // (1 << 21)).astype(np.uint32)
 
 
-def illuminate(albedo: Pixels, light: Light, beams: Image.Image | None, look: Look) -> Image.Image:
-    """The scene's colours under its light; `beams` (L, any size) is how much headlight falls on each pixel. (RGB)"""
+def expose(light: Light, exposure: int) -> Light:
+    """The light as a camera set to `exposure` (in 1/256) sees it."""
+    exposed: Light = np.minimum(light.astype(np.uint32) * exposure >> 8, 255).astype(np.uint16)
+    return exposed
+
+
+def illuminate(albedo: Image.Image, light: Light, beams: Image.Image | None, look: Look) -> Image.Image:
+    """The scene's colours (RGB) under its light; `beams` (L, any size) is the headlight that falls on each pixel."""
     if beams is not None:
-        size_wh = (albedo.shape[1], albedo.shape[0])
-        beam = np.asarray(beams.resize(size_wh, Image.Resampling.BILINEAR), dtype=np.uint32)[..., None]
-        light = light + (beam * np.array(look.head, dtype=np.uint32) >> 8)
-    lit = np.minimum(albedo * light >> 8, 255)
-    return Image.fromarray(lit.astype(np.uint8))
+        beam = np.asarray(beams.resize(albedo.size, Image.Resampling.BILINEAR), dtype=np.uint16)
+        light = np.stack([beam * np.uint16(level) >> 9 for level in look.head]) + light
+    channels = []
+    for colours, falls in zip(albedo.split(), np.minimum(light, 255), strict=True):
+        lit = np.minimum(np.asarray(colours, dtype=np.uint16) * falls >> 7, 255)
+        channels.append(Image.fromarray(lit.astype(np.uint8)))
+    return Image.merge("RGB", channels)
 
 
 def shining(lit: Image.Image, glow: Image.Image, halos: Image.Image | None) -> Image.Image:
@@ -128,9 +139,10 @@ def noisy(lit: Image.Image, amplitude: int, rng: np.random.Generator) -> Image.I
     """Add bell-shaped sensor noise, mostly of brightness and a little of colour: sums of uniform integers."""
     width, height = lit.size
     draws = rng.integers(0, 256, (4, height, width), dtype=np.uint8).astype(np.int16)
-    grey = draws[0] + draws[1] + draws[2] + draws[3] - 510  # standard deviation 148
-    tint = (draws[0] - draws[3]) >> 1
-    noisy_pixels = np.asarray(lit).astype(np.int16)
-    for channel, draw in enumerate((grey + tint, grey, grey - tint)):
-        noisy_pixels[..., channel] += ((draw >> 1) * (amplitude >> 1) >> 9).astype(np.int16)
-    return Image.fromarray(np.clip(noisy_pixels, 0, 255).astype(np.uint8))
+    grey = (draws[0] + draws[1] + draws[2] + draws[3] - 510) >> 2  # standard deviation 37
+    tint = (draws[0] - draws[3]) >> 3
+    channels = []
+    for values, noise in zip(lit.split(), (grey + tint, grey, grey - tint), strict=True):
+        louder = np.asarray(values, dtype=np.int16) + (noise * np.int16(amplitude) >> 9)
+        channels.append(Image.fromarray(np.clip(louder, 0, 255).astype(np.uint8)))
+    return Image.merge("RGB", channels)

@@ -48,18 +48,17 @@ def read_voc(source: Path) -> SourceSet:
         path = index.find(file.told, file.path, split) or index.find(file.path.stem, file.path, split, IMAGE_SUFFIXES)
         if path is None:
             missing.append(f"{file.told} (annotated by {file.path.relative_to(source).as_posix()})")
-            continue
-        if path in frames:
+        elif path in frames:
             raise DataError(f"{file.path}: {index.name(path)} is annotated by another file, too", "Keep one of them")
-        name = index.name(path)
-        label = format_labels(_boxes(file, classes))
-        frames[path] = SourceFrame(path, name, split or split_of_folders(name), label.encode())
-    unlabelled = [
-        SourceFrame(path, index.name(path), listed.get(path.stem) or split_of_folders(index.name(path)), None)
-        for path in index.paths
-        if path not in frames
-    ]
+        else:
+            frames[path] = _frame(index, path, split, format_labels(_boxes(file, classes)).encode())
+    unlabelled = [_frame(index, path, listed.get(path.stem), None) for path in index.paths if path not in frames]
     return SourceSet(classes, (*frames.values(), *unlabelled), tuple(missing))
+
+
+def _frame(index: ImageIndex, path: Path, split: str | None, label: bytes | None) -> SourceFrame:
+    name = index.name(path)
+    return SourceFrame(path, name, split or split_of_folders(name), label)
 
 
 def _parse(path: Path) -> _VocFile | None:

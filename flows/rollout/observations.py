@@ -1,0 +1,222 @@
+"""From what the router wrote to frames that may be judged. What is missing, NaN or misnamed never becomes a good frame."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from flows.errors import ServiceError
+from flows.rollout.agreement import agreement
+
+Mode = Literal["shadow", "canary", "champion"]
+_FAULT = "fault"
+_REFUSED = "refused"
+_GOOD = "good"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What challenger and champion made of one frame. None: not asked, failed, or said nothing about it."""
+
+    seq: int
+    mode: Mode
+    failed: bool
+    latency_ms: float | None
+    champion_failed: bool | None
+    champion_ms: float | None
+    agreement: float | None
+
+    def row(self) -> list[Any]:
+        """The sample as JSON; `Sample(*row)` is the way back."""
+        return [
+            self.seq,
+            self.mode,
+            self.failed,
+            self.latency_ms,
+            self.champion_failed,
+            self.champion_ms,
+            self.agreement,
+        ]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One look at the router: the samples, and counts over all frames seen, judged or not."""
+
+    cursor: int
+    samples: tuple[Sample, ...] = ()
+    outcomes: tuple[tuple[bool | None, bool | None], ...] = ()
+    """Of every frame, thinned out or not: did the challenger fail, did the champion fail; None: it was not asked."""
+    num_frames: int = 0
+    num_fallbacks: int = 0
+    num_lost: int = 0
+    num_unusable: int = 0
+    num_dropped: int = 0
+
+
+@dataclass
+class Thinning:
+    """Lets one frame of a camera through per period: neighbours are so alike that they are not two observations."""
+
+    period_s: float
+    _last_s: dict[str, float] = field(default_factory=dict)
+
+    def lets_through(self, camera: str, time_s: float) -> bool:
+        """Whether this frame is judged."""
+        last_s = self._last_s.get(camera)
+        if last_s is not None and 0 <= time_s - last_s < self.period_s:
+            return False
+        self._last_s[camera] = time_s
+        return True
+
+
+@dataclass(frozen=True)
+class _Arm:
+    """One arm's answer: good, refused (the client's fault) or fault."""
+
+    outcome: str
+    latency_ms: float
+    detections: Sequence[Sequence[float]]
+
+
+class _Unusable(Exception):
+    """The observation says nothing that could be judged."""
+
+
+def read_page(page: Mapping[str, Any], promotion: int, version: str, thinning: Thinning) -> Reading:
+    """Turn a page of the router's observations into samples about `version`.
+
+    Raises:
+        ServiceError: This is no page of observations at all.
+    """
+    cursor, dropped, entries = _head(page)
+    reading = Reading(cursor, num_dropped=dropped)
+    for entry in entries:
+        if isinstance(entry, dict) and entry.get("promotion") == promotion:
+            reading = _add(reading, entry, version, thinning)
+    return reading
+
+
+def _head(page: Mapping[str, Any]) -> tuple[int, int, list[Any]]:
+    try:
+        cursor, dropped, entries = page["next"], page["dropped"], page["observations"]
+    except (KeyError, TypeError):
+        raise ServiceError("the router's observations lack next, dropped or observations", _OTHER_VERSION) from None
+    if not (_is_whole(cursor) and _is_whole(dropped) and isinstance(entries, list)):
+        raise ServiceError("the router's observations are not what they should be", _OTHER_VERSION)
+    return cursor, dropped, entries
+
+
+_OTHER_VERSION = "Router and controller are of different versions: tca down, then tca serve"
+
+
+def _add(reading: Reading, entry: Mapping[str, Any], version: str, thinning: Thinning) -> Reading:
+    sample: Sample | None = None
+    outcome: tuple[bool | None, bool | None] = (None, None)
+    unusable = 0
+    try:
+        ours, theirs = _arms(entry, version)
+        outcome = _failures(ours, theirs)
+        if ours is not None and thinning.lets_through(_text(entry, "camera"), _number(entry, "time")):
+            sample = _sample(entry, ours, theirs)
+    except _Unusable:
+        unusable = 1
+    return Reading(
+        cursor=reading.cursor,
+        samples=reading.samples if sample is None else (*reading.samples, sample),
+        outcomes=(*reading.outcomes, outcome),
+        num_frames=reading.num_frames + 1,
+        num_fallbacks=reading.num_fallbacks + (entry.get("fallback") is True),
+        num_lost=reading.num_lost + _is_lost(entry),
+        num_unusable=reading.num_unusable + unusable,
+        num_dropped=reading.num_dropped,
+    )
+
+
+def _arms(entry: Mapping[str, Any], version: str) -> tuple[_Arm | None, _Arm | None]:
+    """The challenger's and the other arm, told apart by version: after the switch the slots are swapped."""
+    found = [entry.get(slot) for slot in ("champion", "candidate")]
+    present = [arm for arm in found if arm is not None]
+    if not present or not all(isinstance(arm, dict) and isinstance(arm.get("version"), str) for arm in present):
+        raise _Unusable
+    ours = [arm for arm in present if arm["version"] == version]
+    theirs = [arm for arm in present if arm["version"] != version]
+    if len(ours) > 1 or len(theirs) > 1 or (entry.get("candidate") is not None and not ours):
+        raise _Unusable
+    return (_read_arm(ours[0]) if ours else None), (_read_arm(theirs[0]) if theirs else None)
+
+
+def _read_arm(arm: Mapping[str, Any]) -> _Arm:
+    status = arm.get("status")
+    if not _is_whole(status):
+        raise _Unusable
+    if status in (0, 429) or status >= 500 or (arm.get("error") is not None and status < 300):
+        return _Arm(_FAULT, 0.0, ())
+    if not 200 <= status < 300:
+        return _Arm(_REFUSED, 0.0, ())
+    latency_ms, detections = _number(arm, "latency_ms"), arm.get("detections")
+    if latency_ms <= 0 or not isinstance(detections, list):
+        raise _Unusable
+    return _Arm(_GOOD, latency_ms, detections)
+
+
+def _failures(ours: _Arm | None, theirs: _Arm | None) -> tuple[bool | None, bool | None]:
+    """Whether each arm failed. A frame that only the challenger refuses is its failure, not the client's."""
+    champion = None if theirs is None else theirs.outcome == _FAULT
+    if ours is None:
+        return None, champion
+    if ours.outcome == _REFUSED:
+        return (True if theirs is not None and theirs.outcome == _GOOD else None), champion
+    return ours.outcome == _FAULT, champion
+
+
+def _sample(entry: Mapping[str, Any], ours: _Arm, theirs: _Arm | None) -> Sample | None:
+    failed, champion_failed = _failures(ours, theirs)
+    if failed is None:
+        return None  # refused by all who were asked: the client's fault
+    if theirs is not None and theirs.outcome == _REFUSED:
+        theirs, champion_failed = None, None
+    both_good = ours.outcome == _GOOD and theirs is not None and theirs.outcome == _GOOD
+    mode, seq = entry.get("mode"), entry.get("seq")
+    if mode not in ("shadow", "canary", "champion") or not _is_whole(seq):
+        raise _Unusable
+    try:
+        score = round(agreement(theirs.detections, ours.detections), 6) if both_good and theirs is not None else None
+    except ValueError:
+        raise _Unusable from None
+    return Sample(
+        seq=seq,
+        mode=mode,
+        failed=failed,
+        latency_ms=round(ours.latency_ms, 2) if ours.outcome == _GOOD else None,
+        champion_failed=champion_failed,
+        champion_ms=round(theirs.latency_ms, 2) if theirs is not None and theirs.outcome == _GOOD else None,
+        agreement=score,
+    )
+
+
+def _is_lost(entry: Mapping[str, Any]) -> bool:
+    served = entry.get(str(entry.get("served_by")))
+    if not isinstance(served, dict) or not _is_whole(served.get("status")):
+        return False
+    return bool(served["status"] in (0, 429) or served["status"] >= 500)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _number(entry: Mapping[str, Any], key: str) -> float:
+    value = entry.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise _Unusable
+    return float(value)
+
+
+def _text(entry: Mapping[str, Any], key: str) -> str:
+    value = entry.get(key)
+    if not isinstance(value, str):
+        raise _Unusable
+    return value
