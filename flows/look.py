@@ -18,7 +18,6 @@ from flows.console import Console
 from flows.errors import TcaError
 from flows.page import Markup, escape, page, table
 from flows.pages_server import PagesServer
-from flows.params_file import read_params
 from flows.settings import Project, read_settings
 from flows.stages import REPORT_MODELS
 
@@ -99,10 +98,9 @@ def read_versions(project: Project) -> list[ListedVersion] | str:
         local = settings.tracking_uri == f"sqlite:///{project.home / 'mlflow.db'}"
         if local and not (project.home / "mlflow.db").is_file():
             return "No version is registered yet."
-        name = read_params(project.params_file).package.name
         with console.step("reading the registry") as shown:
-            found = _read_registry(Registry(settings.tracking_uri, name, project.home, project.champion_file))
-            shown.done(f"{len(found)} versions of {name}")
+            found = _read_registry(registry_of(project))
+            shown.done(f"{len(found)} versions")
         return found
     except TcaError as error:
         return f"The registry could not be read: {error}"

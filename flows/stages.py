@@ -18,7 +18,7 @@ REPORT_MODELS = {
     "monitor": "flows.dataset.drift:DriftReport",
     "release": "flows.release:ReleaseReport",
 }
-LAST_TRACKED_STAGE = "package"
+TRACKED_STAGES = ("validate", "train", "export", "evaluate", "package")
 
 
 def report_schema(stage: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from flows.errors import TcaError
 from flows.provenance import read_data_md5
 from flows.rollout.journal import latest_promotions
 from flows.settings import Project
-from flows.stages import LAST_TRACKED_STAGE
+from flows.stages import TRACKED_STAGES
 
 SHOWN_PROMOTIONS = 3
 
@@ -61,6 +61,6 @@ def status_text(found: dict[str, Any]) -> str:
 
 def _staleness(project: Project) -> dict[str, list[str]] | str:
     try:
-        return versioning.read_staleness(project.root, LAST_TRACKED_STAGE)
+        return versioning.read_staleness(project.root, TRACKED_STAGES[-1])
     except TcaError as error:
         return str(error)

@@ -43,7 +43,8 @@ def load_ultralytics() -> None:
     os.environ.setdefault("YOLO_VERBOSE", "false")
     os.environ.setdefault("YOLO_CONFIG_DIR", str(Path(tempfile.gettempdir()) / f"tca-yolo-{os.getuid()}"))
     num_threads = os.environ.get("OMP_NUM_THREADS")
-    from ultralytics.utils import LOGGER, SETTINGS, TQDM
+    from ultralytics.utils import LOGGER, SETTINGS
+    from ultralytics.utils.tqdm import TQDM
 
     if num_threads is None:
         os.environ.pop("OMP_NUM_THREADS", None)
@@ -106,7 +107,7 @@ def read_weights(path: Path) -> Weights:
 
 
 def digest_state(model: nn.Module) -> str:
-    """sha256 hex over name, type, shape and content of every tensor of the state: what the model is, not how it is stored."""
+    """sha256 hex over name, type, shape and content of every tensor: what the model is, not how it is stored."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         array = tensor.detach().cpu().contiguous().numpy()

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 
-BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.09, 0.1, 0.12, 0.15, 0.2, 0.3, 0.5, 1, 2.5)
+BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.09, 0.1, 0.12, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5)
 """Upper bounds, s, dense up to and around 100 ms: there a p99 must be told from its neighbours."""
 
 

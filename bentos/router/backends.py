@@ -192,9 +192,10 @@ class Pool:
 
     async def _connect(self, timeout_s: float) -> BackendConnection:
         loop = asyncio.get_running_loop()
-        attempt = loop.create_connection(BackendConnection, self.host, self.port)
         try:
-            _, connection = await asyncio.wait_for(attempt, min(timeout_s, CONNECT_TIMEOUT_S))
+            # not wait_for: in Python 3.11 it forgets a cancellation that comes together with the connection
+            async with asyncio.timeout(min(timeout_s, CONNECT_TIMEOUT_S)):
+                _, connection = await loop.create_connection(BackendConnection, self.host, self.port)
         except TimeoutError:
             raise BackendError("no connection in time") from None
         except OSError as error:

@@ -9,7 +9,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,13 @@ def read_staleness(root: Path, stage: str) -> dict[str, list[str]]:
         ProjectError: There is no DVC repository, or no such stage.
         OutsideError: DVC failed.
     """
-    return parse_status(json.loads(_dvc(root, "status", "--json", "--with-deps", stage) or "{}"))
+    return parse_status(json.loads(_dvc(root, *_status_of(stage)) or "{}"))
+
+
+def ask_staleness(root: Path, stage: str) -> None:
+    """Start asking in the background; the next `read_staleness` of the stage takes that answer."""
+    if (root / ".dvc").is_dir():
+        _ASKED[root, _status_of(stage)] = _start(root, _status_of(stage))
 
 
 def read_staleness_of_data(root: Path) -> list[str]:
@@ -71,11 +76,11 @@ def require_repository(root: Path) -> None:
 
 def _dvc(root: Path, *arguments: str) -> str:
     require_repository(root)
-    argv: Sequence[str] = [sys.executable, "-m", "dvc", *arguments]
-    done = subprocess.run(argv, cwd=root, capture_output=True, text=True, check=False)
-    if done.returncode == 0:
-        return done.stdout
-    message = _first_error(done.stderr)
+    process = _ASKED.pop((root, arguments), None) or _start(root, arguments)
+    stdout, stderr = process.communicate()
+    if process.returncode == 0:
+        return stdout
+    message = _first_error(stderr)
     if "lock" in message and "acquire" in message:
         raise Conflict("DVC is locked by another command", "Wait for it to end, then run this again")
     if "not found" in message and "stage" in message.lower():
@@ -83,6 +88,18 @@ def _dvc(root: Path, *arguments: str) -> str:
     if "dvc.yaml" in message or "params.yaml" in message:
         raise InputError(message)
     raise OutsideError(f"dvc {arguments[0]} failed: {message}", f"See: dvc {' '.join(arguments)}")
+
+
+def _status_of(stage: str) -> tuple[str, ...]:
+    return ("status", "--json", "--with-deps", stage)
+
+
+def _start(root: Path, arguments: tuple[str, ...]) -> subprocess.Popen[str]:
+    argv = [sys.executable, "-m", "dvc", *arguments]
+    return subprocess.Popen(argv, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+_ASKED: dict[tuple[Path, tuple[str, ...]], subprocess.Popen[str]] = {}
 
 
 def _first_error(stderr: str) -> str:

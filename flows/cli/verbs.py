@@ -69,9 +69,12 @@ def run_flow(name: str, overrides: list[str], force: bool, as_json: bool, **more
     apply_environment(project)
     from importlib import import_module
 
-    from flows.adapters import orchestrator
+    from flows.adapters import orchestrator, versioning
     from flows.console import log_to
+    from flows.stages import TRACKED_STAGES
 
+    if name in TRACKED_STAGES and not overrides:
+        versioning.ask_staleness(project.root, name)  # it answers while Prefect is being imported
     with orchestrator.connected(project.home):
         module = import_module(f"flows.{name}")
         log_to(project.home / "logs" / "tca.log")

@@ -29,7 +29,7 @@ FEATURES = {
     "mean_box_share": "mean area of a box, share of the frame",
 }
 FALSE_ALARM_RATE = 0.05  # over all features, under sampling noise alone
-_NUM_DRAWS = 400
+_NUM_SHUFFLES = 400
 _METRIC = "evidently:metric_v2:ValueDrift"
 
 
@@ -101,15 +101,15 @@ def measure_drift(
     """Compare two tables with the columns of `FEATURES`, feature by feature, with Evidently.
 
     A feature has drifted when its normed Wasserstein distance reaches its threshold: the one of params.yaml, or the
-    distance that as many frames drawn from the reference itself reach by chance (`FALSE_ALARM_RATE`, Bonferroni over
-    the features), if that is larger. So few frames do not cry wolf.
+    distance that shuffled frames of both tables reach by chance (`FALSE_ALARM_RATE`, Bonferroni over the features), if
+    that is larger. So few frames do not cry wolf.
 
     Args:
         reference: (N, 5) frames of the training split.
         current: (M, 5) recorded production frames.
         params: Thresholds.
         html: Where Evidently's own page goes; none when there are too few frames.
-        seed: Of those draws.
+        seed: Of the shuffling.
     """
     if min(len(reference), len(current)) < params.min_frames:
         return _report(reference, current, params, {}, {})
@@ -118,7 +118,7 @@ def measure_drift(
     generator = np.random.default_rng(seed)
     level = 1 - FALSE_ALARM_RATE / len(FEATURES)
     thresholds = {
-        name: max(params.threshold, noise_distance(_values(reference, name), counts[name][1], level, generator))
+        name: max(params.threshold, noise_distance(_values(reference, name), _values(current, name), level, generator))
         for name in measured
     }
     distances = _evidently_distances(reference[measured], current[measured], thresholds, params.drift_share, html)
@@ -126,19 +126,20 @@ def measure_drift(
 
 
 def noise_distance(
-    reference: npt.NDArray[np.float64], num_current: int, level: float, generator: np.random.Generator
+    reference: npt.NDArray[np.float64], current: npt.NDArray[np.float64], level: float, generator: np.random.Generator
 ) -> float:
-    """The normed Wasserstein distance that two draws from `reference` stay below with probability `level`.
+    """The normed Wasserstein distance that shuffled values of both samples stay below with probability `level`.
 
-    Bootstrap (Efron 1979): one draw as large as the reference, one of `num_current` values.
+    Permutation test (Fisher 1935): exact for any distribution, where a bootstrap is too low for heavy tails.
     """
     from scipy.stats import wasserstein_distance
 
+    pooled = np.concatenate([reference, current])
     scale = max(float(reference.std()), 1e-3)  # as Evidently does
-    sizes = (len(reference), num_current)
-    distances = [
-        wasserstein_distance(*(generator.choice(reference, size) for size in sizes)) / scale for _ in range(_NUM_DRAWS)
-    ]
+    distances = []
+    for _ in range(_NUM_SHUFFLES):
+        generator.shuffle(pooled)
+        distances.append(wasserstein_distance(pooled[: len(reference)], pooled[len(reference) :]) / scale)
     return float(np.quantile(distances, level))
 
 

@@ -161,5 +161,6 @@ def write_data_yaml(root: Path, classes: Sequence[str]) -> None:
     root.mkdir(parents=True, exist_ok=True)
     path = root / DATA_YAML
     temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    readable = all(name.isprintable() for name in classes)  # others must be escaped, or YAML takes them for line ends
+    temporary.write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=readable), encoding="utf-8")
     temporary.replace(path)

@@ -25,7 +25,13 @@ from flows.weights import threads
 
 BuildableKind = Literal["tensorrt", "openvino", "onnxruntime"]
 KINDS: tuple[BuildableKind, ...] = ("tensorrt", "openvino", "onnxruntime")
-_STEPS = ("reading the checkpoint", "writing ONNX", "building the engine", "comparing with PyTorch", "measuring latency")
+_STEPS = (
+    "reading the checkpoint",
+    "writing ONNX",
+    "building the engine",
+    "comparing with PyTorch",
+    "measuring latency",
+)
 
 
 class EngineState(BaseModel):

@@ -19,7 +19,9 @@ def require_openvino(precision: Precision) -> None:
     able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if _CAPABILITY.get(precision) not in able:
         known = ", ".join(name for name, capability in _CAPABILITY.items() if capability in able)
-        raise EngineUnavailable(f"OpenVINO on this CPU does not compute in {precision}", f"Choose export.precision among {known}")
+        raise EngineUnavailable(
+            f"OpenVINO on this CPU does not compute in {precision}", f"Choose export.precision among {known}"
+        )
 
 
 def build_openvino(onnx_file: Path, folder: Path, precision: Precision) -> EngineSpec:
@@ -38,4 +40,6 @@ def build_openvino(onnx_file: Path, folder: Path, precision: Precision) -> Engin
     except RuntimeError as error:
         raise EngineUnavailable(f"OpenVINO refuses the graph: {str(error).splitlines()[-1]}") from error
     version = openvino.__version__.split("-")[0]
-    return EngineSpec(kind="openvino", file=path.name, precision=precision, versions={"openvino": version}, device="CPU")
+    return EngineSpec(
+        kind="openvino", file=path.name, precision=precision, versions={"openvino": version}, device="CPU"
+    )

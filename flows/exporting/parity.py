@@ -92,7 +92,9 @@ def _judge(
     mean_iou = float(np.mean(ious)) if ious else 0.0
     mean_difference = float(np.mean(differences)) if differences else 1.0
     passed = share >= LEAST_MATCHED and mean_iou >= min_iou and mean_difference <= max_score_diff
-    figures = f"mean IoU {mean_iou:.4f}, mean score difference {mean_difference:.4f}, {share:.1%} of {looking} boxes matched"
+    figures = (
+        f"mean IoU {mean_iou:.4f}, mean score difference {mean_difference:.4f}, {share:.1%} of {looking} boxes matched"
+    )
     needed = f" (needed: {min_iou:g}, {max_score_diff:g}, {LEAST_MATCHED:.0%})"
     return ParityReport(
         passed=passed,

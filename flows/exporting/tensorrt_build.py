@@ -51,7 +51,7 @@ def build_tensorrt(
     config.set_timing_cache(cache, ignore_mismatch=False)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise EngineUnavailable("TensorRT could not build the engine", "See its messages above; try export.precision=fp32")
+        raise EngineUnavailable("TensorRT could not build the engine", "See its messages; try export.precision=fp32")
     path = folder / "model.engine"
     path.write_bytes(bytes(plan))
     timing_cache.write_bytes(bytes(config.get_timing_cache().serialize()))

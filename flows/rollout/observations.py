@@ -92,11 +92,29 @@ def read_page(page: Mapping[str, Any], promotion: int, version: str, thinning: T
         ServiceError: This is no page of observations at all.
     """
     cursor, dropped, entries = _head(page)
-    reading = Reading(cursor, num_dropped=dropped)
-    for entry in entries:
-        if isinstance(entry, dict) and entry.get("promotion") == promotion:
-            reading = _add(reading, entry, version, thinning)
-    return reading
+    ours = [entry for entry in entries if isinstance(entry, dict) and entry.get("promotion") == promotion]
+    samples: list[Sample] = []
+    outcomes: list[tuple[bool | None, bool | None]] = []
+    num_unusable = 0
+    for entry in ours:
+        try:
+            outcome, sample = _read_entry(entry, version, thinning)
+        except _Unusable:
+            num_unusable += 1
+            continue
+        outcomes.append(outcome)
+        if sample is not None:
+            samples.append(sample)
+    return Reading(
+        cursor=cursor,
+        samples=tuple(samples),
+        outcomes=tuple(outcomes),
+        num_frames=len(ours),
+        num_fallbacks=sum(entry.get("fallback") is True for entry in ours),
+        num_lost=sum(map(_is_lost, ours)),
+        num_unusable=num_unusable,
+        num_dropped=dropped,
+    )
 
 
 def _head(page: Mapping[str, Any]) -> tuple[int, int, list[Any]]:
@@ -112,27 +130,21 @@ def _head(page: Mapping[str, Any]) -> tuple[int, int, list[Any]]:
 _OTHER_VERSION = "Router and controller are of different versions: tca down, then tca serve"
 
 
-def _add(reading: Reading, entry: Mapping[str, Any], version: str, thinning: Thinning) -> Reading:
-    sample: Sample | None = None
-    outcome: tuple[bool | None, bool | None] = (None, None)
-    unusable = 0
-    try:
-        ours, theirs = _arms(entry, version)
-        outcome = _failures(ours, theirs)
-        if ours is not None and thinning.lets_through(_text(entry, "camera"), _number(entry, "time")):
-            sample = _sample(entry, ours, theirs)
-    except _Unusable:
-        unusable = 1
-    return Reading(
-        cursor=reading.cursor,
-        samples=reading.samples if sample is None else (*reading.samples, sample),
-        outcomes=(*reading.outcomes, outcome),
-        num_frames=reading.num_frames + 1,
-        num_fallbacks=reading.num_fallbacks + (entry.get("fallback") is True),
-        num_lost=reading.num_lost + _is_lost(entry),
-        num_unusable=reading.num_unusable + unusable,
-        num_dropped=reading.num_dropped,
-    )
+def _read_entry(
+    entry: Mapping[str, Any], version: str, thinning: Thinning
+) -> tuple[tuple[bool | None, bool | None], Sample | None]:
+    ours, theirs = _arms(entry, version)
+    outcome = _failures(ours, theirs)
+    stands_by = entry.get("mode") == "champion" and _is_candidate(entry, version)
+    if ours is None or stands_by or not thinning.lets_through(_text(entry, "camera"), _number(entry, "time")):
+        return outcome, None
+    return outcome, _sample(entry, ours, theirs)
+
+
+def _is_candidate(entry: Mapping[str, Any], version: str) -> bool:
+    """Whether the challenger is the candidate; in mode champion it is then a standby, and not on trial."""
+    candidate = entry.get("candidate")
+    return isinstance(candidate, dict) and candidate.get("version") == version
 
 
 def _arms(entry: Mapping[str, Any], version: str) -> tuple[_Arm | None, _Arm | None]:

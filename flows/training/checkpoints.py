@@ -48,9 +48,7 @@ def read_detector(path: Path) -> Weights:
     """`read_weights`, for detection only. Raises CheckpointError."""
     weights = read_weights(path)
     if weights.task != "detect":
-        raise CheckpointError(
-            f"{path} was made to {weights.task}, not to detect", "Give a detection checkpoint, or train from yolo11n.yaml"
-        )
+        raise CheckpointError(f"{path} was made to {weights.task}, not to detect", "Give a detection checkpoint")
     return weights
 
 
@@ -60,19 +58,15 @@ def find_start(model: str) -> str | Path:
     Raises:
         CheckpointError: It is neither.
     """
+    known = f"Known: {', '.join(f'{name}.yaml' for name in ARCHITECTURES)}; or the path of a .pt file"
     if model.endswith((".yaml", ".yml")):
         if model.removesuffix(".yaml") not in ARCHITECTURES:
-            known = ", ".join(f"{name}.yaml" for name in ARCHITECTURES)
-            raise CheckpointError(f"train.model: there is no architecture {model}", f"Known: {known}; or the path of a .pt file")
+            raise CheckpointError(f"train.model: there is no architecture {model}", known)
         return model
     path = Path(model)
-    if not path.exists() and model in ARCHITECTURES:
-        raise CheckpointError(f"train.model: {model} is the name of an architecture without its ending", f"Write {model}.yaml")
     if not path.is_file():
-        raise CheckpointError(
-            f"train.model: there is no checkpoint at {model}",
-            f"Give the path of a .pt file, or an architecture: {', '.join(ARCHITECTURES)} with .yaml",
-        )
+        what = "architecture" if path.suffix == "" else "checkpoint"
+        raise CheckpointError(f"train.model: there is no {what} {model}", known)
     return path
 
 

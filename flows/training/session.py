@@ -55,11 +55,17 @@ class DetectorTrainer(DetectionTrainer):  # type: ignore[misc]
         return dataset
 
     def _setup_train(self) -> None:
-        """On a CPU: channels last (oneDNN's own order, a seventh faster here), and bfloat16 where it was chosen.
+        """Quicker batch statistics for short epochs; on a CPU channels last (oneDNN's own order) and bfloat16 if chosen.
 
-        Ultralytics refuses bfloat16 on a CPU and switches autocast off around each step, so it is switched on inside.
+        Ultralytics' momentum of 0.03 is made for thousands of steps: validated after 32, the statistics would be those
+        of older weights. Here they have forgotten all but a twentieth of what was an epoch ago. It also refuses
+        bfloat16 on a CPU and switches autocast off around each step, so it is switched on inside.
         """
         super()._setup_train()
+        momentum = min(0.1, max(0.03, 3 / len(self.train_loader)))
+        for module in self.model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.momentum = momentum
         if self.device.type == "cpu":
             for module in (self.model, self.ema.ema):
                 module.to(memory_format=torch.channels_last)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from flows.errors import CheckpointError, DataError
+from flows.errors import DataError
 from flows.params import TrainParams
 from flows.progress import Progress, silent
 from flows.training.checkpoints import CheckpointInfo, find_start, inspect_checkpoint, seal_checkpoint
@@ -91,7 +91,11 @@ def train_detector(
     for name in ("best.pt", "last.pt"):
         seal_checkpoint(draft / "weights" / name, draft / name, notes)
     origin = _origin(start, info, dataset.classes)
-    run = {"images": len(dataset.split("train")), "seconds": round(time.monotonic() - started, 2), "seed": seed}
+    run: dict[str, Any] = {
+        "images": len(dataset.split("train")),
+        "seconds": round(time.monotonic() - started, 2),
+        "seed": seed,
+    }
     run |= {"precision": trainer.precision, "num_threads": num_threads}
     report = _report(epochs, best, draft / "best.pt", size_wh, {**origin, **run})
     _write_results(draft, epochs, report)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flows.dataset.layout import (
@@ -115,6 +115,7 @@ def test_a_missing_frames_csv_and_a_wrong_encoding_are_said(tmp_path: Path) -> N
         read_dataset(tmp_path)
 
 
+@example([("", "", "")], ["0\x850", "\u2028x", "é🚗"])
 @given(st.lists(st.tuples(WORDS, WORDS, WORDS), min_size=1, max_size=5), st.lists(WORDS, min_size=1, unique=True))
 def test_what_is_written_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str, str]], names: list[str]

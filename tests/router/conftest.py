@@ -134,6 +134,9 @@ class Bench:
             assert response.status == 200, await response.text()
             return dict(await response.json())
 
+    async def until(self, holds: Callable[[], bool | Awaitable[bool]]) -> None:
+        await until(holds)
+
     async def observations(self, at_least: int) -> list[dict[str, Any]]:
         async def enough() -> bool:
             return len((await self.get("/observations"))["observations"]) >= at_least
@@ -150,6 +153,20 @@ async def until(holds: Callable[[], bool | Awaitable[bool]]) -> None:
             if answer if isinstance(answer, bool) else await answer:
                 return
             await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+async def more_detectors() -> AsyncIterator[Callable[[str], Awaitable[FakeDetector]]]:
+    """Start further detectors by version."""
+    started: list[FakeDetector] = []
+
+    async def start(version: str) -> FakeDetector:
+        started.append(await FakeDetector(version).start())
+        return started[-1]
+
+    yield start
+    for detector in started:
+        await detector.stop()
 
 
 @pytest.fixture
