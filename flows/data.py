@@ -41,7 +41,9 @@ def render_demo_data(project: Project, force: bool = False) -> None:
         )
 
 
-def import_data(project: Project, format: Format, source: Path, regex: str, csv: Path | None) -> None:
+def import_data(
+    project: Project, format: Format, source: Path, regex: str, csv: Path | None, resplit: bool = False
+) -> None:
     """Import the set at `source` into data/, replacing what is there (DVC keeps the old version), and version it."""
     require_repository(project.root)
     seed = read_params(project.params_file).seed
@@ -51,7 +53,7 @@ def import_data(project: Project, format: Format, source: Path, regex: str, csv:
     with console.step("data import") as shown:
         if project.data.exists() and read_data_md5(project.root) and read_staleness_of_data(project.root):
             raise Conflict("data/ has changes that no version holds", "Record them first: tca data version")
-        summary = import_dataset(format, source, project.data, mapping, shown.progress, seed=seed)
+        summary = import_dataset(format, source, project.data, mapping, shown.progress, seed=seed, resplit=resplit)
         _add(project)
         shown.done(f"{summary.sentence}, version {short_version(project)}")
     for warning in summary.warnings:

@@ -20,7 +20,7 @@ from flows.comparison.predictions import (
 )
 from flows.comparison.report import EvaluationReport
 from flows.comparison.tables import write_ground_truth, write_predictions
-from flows.dataset.labels import boxes_xyxy, parse_labels
+from flows.dataset.labels import boxes_xyxy, read_labels
 from flows.dataset.layout import Dataset, Frame, read_dataset
 from flows.errors import DataError
 from flows.progress import Progress
@@ -97,8 +97,7 @@ def keep_evidence(folder: Path, truth: GroundTruth, challenger: Predictions, cha
 def _labelled(dataset: Dataset, frame: Frame) -> LabelledFrame:
     with Image.open(dataset.root / frame.image) as image:
         size_wh = image.size
-    label = dataset.root / frame.label
-    boxes, problems = parse_labels(label.read_text(encoding="utf-8"), len(dataset.classes), str(label))
+    boxes, problems = read_labels(dataset.root / frame.label, dataset.classes, frame.label)
     if problems:
         raise DataError(f"{problems[0].file}:{problems[0].line}: {problems[0].message}", "Run: tca validate")
     class_ids = [box.class_id for box in boxes]

@@ -18,13 +18,12 @@ from flows.console import Console
 from flows.errors import TcaError
 from flows.page import Markup, escape, page, table
 from flows.pages_server import PagesServer
+from flows.serving import registry_of
 from flows.settings import Project, read_settings
 from flows.stages import REPORT_MODELS
 
 INDEX = "index.html"
 _DATA_DOCS = "data_docs/index.html"
-
-console = Console()
 
 
 @dataclass(frozen=True)
@@ -50,9 +49,9 @@ class ListedPromotion:
     href: str
 
 
-def write_index(project: Project) -> Path:
+def write_index(project: Project, quiet: bool = False) -> Path:
     """Write reports/index.html, whole or not at all, and return its path."""
-    content = index_page(project, read_versions(project))
+    content = index_page(project, read_versions(project, quiet))
     project.reports.mkdir(parents=True, exist_ok=True)
     path = project.reports / INDEX
     draft = path.with_suffix(".draft")
@@ -68,8 +67,7 @@ def serve_pages(project: Project, port: int) -> None:
         Conflict: The port is in use.
     """
     project.reports.mkdir(parents=True, exist_ok=True)
-    console.quiet = True
-    with PagesServer(project.reports, port, lambda: write_index(project)) as server:
+    with PagesServer(project.reports, port, lambda: write_index(project, quiet=True)) as server:
         print(f"Look:  {server.address}   (Ctrl-C ends)", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()
@@ -91,14 +89,14 @@ def index_page(project: Project, versions: list[ListedVersion] | str) -> str:
     return page(f"{project.root.name}: overview", sentence, True if reigns else None, "\n".join(parts))
 
 
-def read_versions(project: Project) -> list[ListedVersion] | str:
+def read_versions(project: Project, quiet: bool = False) -> list[ListedVersion] | str:
     """The registered versions, newest first, or why there are none to show. The first call imports MLflow (seconds)."""
     try:
         settings = read_settings(project)
         local = settings.tracking_uri == f"sqlite:///{project.home / 'mlflow.db'}"
         if local and not (project.home / "mlflow.db").is_file():
             return "No version is registered yet."
-        with console.step("reading the registry") as shown:
+        with Console(quiet).step("reading the registry") as shown:
             found = _read_registry(registry_of(project))
             shown.done(f"{len(found)} versions")
         return found

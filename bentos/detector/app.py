@@ -47,7 +47,8 @@ class Runtime:
     batcher: Batcher
     telemetry: Telemetry
     model_version: str
-    max_body_bytes: int
+    max_body_bytes: int = 20_000_000
+    body_timeout_s: float = 15.0
     recorder: Recorder | None = None
     drill: Drill | None = None
 
@@ -110,7 +111,7 @@ class DetectApp:
         camera = camera_id_of(headers)
         given = read_query(scope["query_string"])
         thresholds = runtime.detector.thresholds(conf=given.conf, iou=given.iou, max_det=given.max_det)
-        data = await read_body(headers, receive, runtime.max_body_bytes)
+        data = await read_body(headers, receive, runtime.max_body_bytes, runtime.body_timeout_s)
         received_s = time.perf_counter()
         if media == FORM_TYPE:
             data = form_image(data, headers["content-type"])
@@ -119,10 +120,8 @@ class DetectApp:
         outcome = await _unless_gone(asyncio.wrap_future(future), receive)
         if runtime.drill is not None:
             await runtime.drill.act()
-        timing_ms = {**outcome.detections.timing_ms, "total": (time.perf_counter() - received_s) * 1000}
-        runtime.telemetry.answered(timing_ms, len(outcome.detections.scores))
         _record(runtime, outcome, camera)
-        return 200, detect_content(runtime, outcome.detections, timing_ms, request_id), {}
+        return 200, answer_content(runtime, outcome.detections, received_s, request_id), {}
 
     def _refuse(self, error: DetectorError, request_id: str) -> Reply:
         if self.runtime is not None:
@@ -138,20 +137,27 @@ class DetectApp:
         return error.status, {"error": body}, extra
 
 
-def detect_content(runtime: Runtime, found: Detections, timing_ms: dict[str, float], request_id: str) -> dict[str, Any]:
-    """The content of a `DetectAnswer`, as plain values: a model of it would cost more than the rest of the answer."""
+def answer_content(runtime: Runtime, found: Detections, received_s: float, request_id: str) -> dict[str, Any]:
+    """Count the answer, and return the content of a `DetectAnswer` as plain values: building the model would cost more
+    than the rest of the answer. `received_s`: perf_counter() at the last byte of the body.
+    """
+    timing_ms = {**found.timing_ms, "total": (time.perf_counter() - received_s) * 1000}
+    runtime.telemetry.answered(timing_ms, len(found.scores))
     classes = runtime.spec.classes
     boxes = found.boxes_xyxy.astype(np.float64).round(2).tolist()
     scores = found.scores.astype(np.float64).round(5).tolist()
-    class_ids = found.class_ids.tolist()
     return {
         "request_id": request_id,
         "model": runtime.model_ref,
         "image": {"width": found.size_wh[0], "height": found.size_wh[1]},
         "detections": [
-            {"class_id": class_id, "class_name": classes[class_id], "confidence": score,
-             "box": {"x1": box[0], "y1": box[1], "x2": box[2], "y2": box[3]}}
-            for class_id, score, box in zip(class_ids, scores, boxes, strict=True)
+            {
+                "class_id": class_id,
+                "class_name": classes[class_id],
+                "confidence": score,
+                "box": dict(zip(("x1", "y1", "x2", "y2"), box, strict=True)),
+            }
+            for class_id, score, box in zip(found.class_ids.tolist(), scores, boxes, strict=True)
         ],
         "timing_ms": {stage: round(value, 3) for stage, value in timing_ms.items()},
     }

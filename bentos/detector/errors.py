@@ -7,6 +7,7 @@
     │   ├── BadImage          400 bad_image          the body is empty, no image, truncated or damaged
     │   ├── NotFound          404 not_found          no such path
     │   ├── MethodNotAllowed  405 method_not_allowed this path wants another method
+    │   ├── BodyTimeout       408 body_timeout       the body did not arrive in time
     │   ├── LengthRequired    411 length_required    neither a length nor a chunked body
     │   ├── BodyTooLarge      413 body_too_large     more bytes than are accepted
     │   ├── ImageTooLarge     413 image_too_large    more pixels than are accepted
@@ -75,6 +76,13 @@ class MethodNotAllowed(RequestError):
 
     status = 405
     code = "method_not_allowed"
+
+
+class BodyTimeout(RequestError):
+    """The body did not arrive in time."""
+
+    status = 408
+    code = "body_timeout"
 
 
 class LengthRequired(RequestError):

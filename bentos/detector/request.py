@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 import secrets
@@ -13,6 +14,7 @@ from urllib.parse import parse_qsl
 from bentos.detector.errors import (
     BadParameter,
     BadRequest,
+    BodyTimeout,
     BodyTooLarge,
     ClientGone,
     LengthRequired,
@@ -82,12 +84,13 @@ def _read_number(name: str, text: str) -> float | int:
     return value
 
 
-async def read_body(headers: Mapping[str, str], receive: Receive, max_bytes: int) -> bytes:
+async def read_body(headers: Mapping[str, str], receive: Receive, max_bytes: int, timeout_s: float) -> bytes:
     """The whole body, refused by its announced length where there is one, else as soon as it has grown too large.
 
     Raises:
         LengthRequired: Neither a length nor a chunked body is announced.
         BodyTooLarge: It is larger than `max_bytes`.
+        BodyTimeout: It is not complete after `timeout_s`.
         ClientGone: The client left while it was sending.
     """
     announced = headers.get("content-length")
@@ -95,6 +98,14 @@ async def read_body(headers: Mapping[str, str], receive: Receive, max_bytes: int
         raise LengthRequired("the request has no body; send the bytes of a JPEG, PNG or WebP image")
     if announced is not None and announced.isdigit() and int(announced) > max_bytes:
         raise _too_large(max_bytes)
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await _collect(receive, max_bytes)
+    except TimeoutError:
+        raise BodyTimeout(f"the body was not complete after {timeout_s:g} s; check the connection, or send less") from None
+
+
+async def _collect(receive: Receive, max_bytes: int) -> bytes:
     chunks: list[bytes] = []
     num_bytes, more = 0, True
     while more:

@@ -1,15 +1,17 @@
-"""The BentoML service: the hot path mounted as an ASGI app, beside what BentoML gives (health, metrics, schema).
+"""The BentoML service: it starts, watches and stops the detector, and gives health, metrics and schema.
 
-Tracing and the access log are off because each costs more than the rest of a request; a file named by BENTOML_CONFIG
-switches them on again. One worker owns the engine: several would only divide the batches.
+Frames do not pass BentoML's middleware (see `front_door`). One worker owns the engine: several would only divide the
+batches. Tracing and the access log of what does pass are off; a file named by BENTOML_CONFIG switches them on.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
+import time
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Any
 
 import bentoml
 from bentoml._internal.context import server_context
@@ -17,33 +19,42 @@ from bentoml.exceptions import BentoMLException
 from bentoml.validators import ContentType
 
 from bentos.detector import telemetry
-from bentos.detector.app import DetectApp, Runtime, detect_content
+from bentos.detector.app import DetectApp, Runtime, answer_content
 from bentos.detector.batcher import Batcher
 from bentos.detector.contract import DetectAnswer
 from bentos.detector.detector import Detector as LoadedDetector
 from bentos.detector.detector import check_model
 from bentos.detector.drill import parse_drill
 from bentos.detector.errors import DetectorError
+from bentos.detector.front_door import FrontDoor
 from bentos.detector.recorder import Recorder
+from bentos.detector.request import request_id_of
 from bentos.detector.settings import Settings, read_settings
 
 logger = logging.getLogger("bentos.detector")
 
-if server_context.worker_index is not None:  # in a worker, not in the process that watches over it
-    telemetry.isolate_metrics()
-
+# In a worker, not in the process that watches over it.
+metrics_folder = telemetry.isolate_metrics() if server_context.worker_index is not None else None
 app = DetectApp()
+
+
+class FrontDoorService(bentoml.Service[Any]):
+    """A BentoML service whose frames go straight to `app`."""
+
+    def to_asgi(self, is_main: bool = True) -> FrontDoor:
+        """BentoML's application behind the front door."""
+        return FrontDoor(super().to_asgi(is_main), app)
 
 
 @bentoml.service(
     name="detector",
+    service_class=FrontDoorService,
     workers=1,
     traffic={"timeout": 30},
     metrics={"enabled": True, "duration": {"buckets": list(telemetry.BUCKETS_S)}},
     logging={"access": {"enabled": False}},
     tracing={"excluded_urls": [".*"]},
 )
-@bentoml.asgi_app(app, path="/v1", name="v1")
 class Detector:
     """Vehicle detection on traffic cameras. POST /v1/detect takes the bytes of a JPEG, PNG or WebP image."""
 
@@ -64,18 +75,20 @@ class Detector:
         """Finish what is under way, then give the engine back."""
         app.runtime = None
         stop_runtime(self.runtime, read_settings().drain_s)
+        if metrics_folder is not None:
+            shutil.rmtree(metrics_folder, ignore_errors=True)
 
     @bentoml.api(route="/detect")
-    async def detect(self, image: Annotated[bytes, ContentType("image/jpeg")], /) -> DetectAnswer:
+    async def detect(self, image: Annotated[bytes, ContentType("image/jpeg")], /, ctx: bentoml.Context) -> DetectAnswer:
         """The same for clients made from the schema, at the model's own thresholds; /v1/detect is the faster path."""
+        received_s = time.perf_counter()
         try:
-            future = self.runtime.batcher.submit(image, self.runtime.spec.thresholds)
-            outcome = await asyncio.wrap_future(future)
+            outcome = await asyncio.wrap_future(self.runtime.batcher.submit(image, self.runtime.spec.thresholds))
         except DetectorError as error:
+            self.runtime.telemetry.failed(error.code)
             raise BentoMLException(error.message, error_code=HTTPStatus(error.status)) from None
-        timing_ms = outcome.detections.timing_ms
-        timing_ms = {**timing_ms, "total": sum(timing_ms.values())}
-        return DetectAnswer.model_validate(detect_content(self.runtime, outcome.detections, timing_ms, "typed"))
+        request_id = request_id_of(ctx.request.headers)
+        return DetectAnswer.model_validate(answer_content(self.runtime, outcome.detections, received_s, request_id))
 
     async def __is_ready__(self) -> bool:
         """Whether the model is loaded and warm, and the service is not stopping."""
@@ -105,7 +118,9 @@ def start_runtime(settings: Settings) -> Runtime:
     )
     recorder = Recorder(settings.record_dir) if settings.record_dir is not None else None
     logger.info("model %s version %s is loaded and warm", detector.spec.name, model_version)
-    return Runtime(detector, batcher, figures, model_version, settings.max_body_bytes, recorder, drill)
+    return Runtime(
+        detector, batcher, figures, model_version, settings.max_body_bytes, settings.body_timeout_s, recorder, drill
+    )
 
 
 def stop_runtime(runtime: Runtime, drain_s: float) -> None:

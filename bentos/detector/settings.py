@@ -35,6 +35,7 @@ class Settings(BaseModel):
     max_queue: Count = Field(default=64, description="frames under way before more are refused")
     max_wait_ms: float = Field(default=1000.0, gt=0, description="predicted wait from which frames are refused, ms")
     max_body_bytes: Count = Field(default=20_000_000, description="largest body")
+    body_timeout_s: float = Field(default=15.0, gt=0, description="how long a body may take to arrive, s")
     max_pixels: Count = Field(default=MAX_PIXELS, description="largest image, width times height")
     drain_s: float = Field(default=20.0, gt=0, description="how long frames under way may finish on stopping, s")
 

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import atexit
 import functools
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.09, 0.1, 0.12, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5)
 """Upper bounds, s, dense up to and around 100 ms: there a p99 must be told from its neighbours."""
 
 
-def isolate_metrics() -> None:
-    """Give this process a metrics folder of its own.
+def isolate_metrics() -> Path:
+    """Give this process a metrics folder of its own, to be removed by whoever called this.
 
     BentoML keeps one below BENTOML_HOME and wipes it whenever a service starts, so that of two services on one machine
     the older would report the figures of the younger. To be called before the first metric is made.
     """
     folder = tempfile.mkdtemp(prefix="detector-metrics-")
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 class Telemetry:

@@ -47,6 +47,9 @@ def import_(
     csv: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Or a CSV: image and any of camera, clip, time, slice, split.")
     ] = None,
+    resplit: Annotated[
+        bool, typer.Option("--resplit", help="Deal the groups of camera and clip anew, whatever folders or names say.")
+    ] = False,
 ) -> None:
     """Bring a set of your own into data/ and version it with DVC."""
     from flows.data import import_data
@@ -54,7 +57,7 @@ def import_(
 
     project = find_project()
     apply_environment(project)
-    import_data(project, format.value, source, regex, csv)
+    import_data(project, format.value, source, regex, csv, resplit)
 
 
 @app.command()

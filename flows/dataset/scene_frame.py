@@ -20,7 +20,7 @@ from flows.dataset.scene_solids import Placed
 from flows.dataset.scene_traffic import Vehicle, far_to_near
 from flows.dataset.scene_weather import GLOWS, Look, hazy, illuminate, noisy, rainy, shining
 
-MIN_VISIBLE = 0.0
+MIN_VISIBLE = 0.35
 MIN_SIDE_PX = 8
 UNDER_BODY = 150  # darkness below a vehicle, 0 to 255
 

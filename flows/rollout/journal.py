@@ -7,7 +7,6 @@ lease changes nothing. An effect is written as INTENT before it is done and as D
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -250,7 +249,7 @@ def open_journal(path: Path) -> Iterator[Journal]:
         connection.execute("PRAGMA synchronous = FULL")
         if (found := connection.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
             raise sqlite3.DatabaseError(found)
-        connection.executescript(_SCHEMA)
+        connection.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
         yield Journal(connection, path)
 
 
@@ -263,6 +262,8 @@ def latest_promotions(path: Path, limit: int) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     with _readable(path), closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10.0)) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'promotions'").fetchone():
+            return []
         rows = connection.execute(
             "SELECT id, challenger_version, challenger_digest, champion_version, state, step, sentence, opened_at, closed_at "
             "FROM promotions ORDER BY id DESC LIMIT ?",
@@ -278,7 +279,7 @@ def _entry(row: tuple[Any, ...]) -> Entry:
         id=row[0],
         challenger=(row[1], row[2]),
         champion=None if row[3] is None else (row[3], row[4]),
-        params=json.dumps(json.loads(row[5])),
+        params=row[5],
         position=Position(State(row[6]), row[7], held),
         sentence=row[10],
         opened_at=row[11],
@@ -296,7 +297,7 @@ def _readable(path: Path) -> Iterator[None]:
         raise OutsideError(
             f"the journal {path.name} cannot be used: {error}", f"Nothing was changed. Check disk and rights of {path}"
         ) from error
-    except (sqlite3.DatabaseError, ValueError) as error:
+    except sqlite3.DatabaseError as error:
         raise OutsideError(
             f"the journal {path.name} is damaged: {error}",
             f"Traffic stays as it is. Restore {path} from a copy, or move it away to begin a new one",

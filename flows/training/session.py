@@ -23,7 +23,7 @@ BatchSeen = Callable[[int, int], None]
 """`(done, total)` batches of the whole training."""
 
 
-class DetectorTrainer(DetectionTrainer):  # type: ignore[misc]
+class DetectorTrainer(DetectionTrainer):
     """Trains on a mirror of the frames, tells each epoch once, and leaves the last round to the caller."""
 
     def __init__(
@@ -55,22 +55,24 @@ class DetectorTrainer(DetectionTrainer):  # type: ignore[misc]
         return dataset
 
     def _setup_train(self) -> None:
-        """Quicker batch statistics for short epochs; on a CPU channels last (oneDNN's own order) and bfloat16 if chosen.
+        """Quicker batch statistics for short epochs; on a CPU channels last (its own order), and bfloat16 if chosen.
 
         Ultralytics' momentum of 0.03 is made for thousands of steps: validated after 32, the statistics would be those
         of older weights. Here they have forgotten all but a twentieth of what was an epoch ago. It also refuses
         bfloat16 on a CPU and switches autocast off around each step, so it is switched on inside.
         """
-        super()._setup_train()
+        super()._setup_train()  # type: ignore[no-untyped-call]
+        model: Any = self.model
+        ema: Any = self.ema
         momentum = min(0.1, max(0.03, 3 / len(self.train_loader)))
-        for module in self.model.modules():
+        for module in model.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.momentum = momentum
         if self.device.type == "cpu":
-            for module in (self.model, self.ema.ema):
-                module.to(memory_format=torch.channels_last)
+            model.to(memory_format=torch.channels_last)
+            ema.ema.to(memory_format=torch.channels_last)
             if self.precision == "bf16":
-                self.model.loss = _in_bf16(self.model.loss)
+                model.loss = _in_bf16(model.loss)
 
     def final_eval(self) -> None:
         """Nothing: the figures of the best epoch are known, and the caller writes the finished checkpoints."""

@@ -137,7 +137,7 @@ def _run(trainer: DetectorTrainer, on_epoch: OnEpoch, progress: Progress) -> lis
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            trainer.train()
+            trainer.train()  # type: ignore[no-untyped-call]
         except RuntimeError as error:
             if "No valid images" not in str(error):
                 raise
@@ -145,7 +145,7 @@ def _run(trainer: DetectorTrainer, on_epoch: OnEpoch, progress: Progress) -> lis
     return epochs
 
 
-def _epoch_metrics(trainer: DetectorTrainer) -> EpochMetrics:
+def _epoch_metrics(trainer: Any) -> EpochMetrics:
     figures = {key.removesuffix("(B)"): float(value) for key, value in trainer.metrics.items()}
     losses = {f"train_{key}": float(value) for key, value in trainer.tloss.items()}
     losses |= {key.replace("/", "_"): value for key, value in figures.items() if key.startswith("val/")}

@@ -65,22 +65,17 @@ def test_two_directions_drive_apart() -> None:
         assert now.direction((1.0, 0.0, 0.0))[1] == pytest.approx(lane.direction)
 
 
-def truck_hiding_a_motorcycle() -> tuple[Site, list[Vehicle]]:
-    place = site(0)
+# a car ahead of a truck comes out from behind it the farther it drives to the side; at 4, 0.32 of it shows
+@pytest.mark.parametrize(("sway", "labelled"), [(0.0, {1}), (4.0, {1}), (5.0, {0, 1})])
+def test_a_vehicle_is_labelled_while_enough_of_it_shows(sway: float, labelled: set[int]) -> None:
+    place, lane = site(0), Lane(1.75, 1)
     road = place.layout.roads[0]
-    truck, motorcycle = (
-        draw_body(CLASSES.index("truck"), generator(3)),
-        draw_body(CLASSES.index("motorcycle"), generator(3)),
-    )
-    lane = Lane(1.75, 1)
-    return place, [Vehicle(0, motorcycle, road, lane, 37.0, 0.0, 0.0), Vehicle(1, truck, road, lane, 28.0, 0.0, 0.0)]
-
-
-def test_what_is_mostly_hidden_is_not_labelled() -> None:
-    place, (motorcycle, truck) = truck_hiding_a_motorcycle()
-    alone, behind = (boxes_over_time(place, vehicles, [0.0])[0] for vehicles in ([motorcycle], [motorcycle, truck]))
+    car, truck = (draw_body(CLASSES.index(name), generator(3)) for name in ("car", "truck"))
+    far, near = Vehicle(0, car, road, lane, 36.0, 0.0, sway), Vehicle(1, truck, road, lane, 28.0, 0.0, 0.0)
+    alone, both = (boxes_over_time(place, vehicles, [0.0])[0] for vehicles in ([far], [far, near]))
     assert set(alone) == {0} and alone[0].visible > 0.9
-    assert set(behind) == {1}
+    assert set(both) == labelled
+    assert all(both[number].visible < alone[number].visible for number in labelled & {0})
 
 
 @pytest.mark.parametrize("index", range(len(VIEWS)))

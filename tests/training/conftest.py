@@ -1,0 +1,116 @@
+"""Tiny frames with red and blue boxes, and one real training on them that the tests of this room share."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw
+
+from flows.params import TrainParams
+from flows.training.reproducibility import TrainReport
+from flows.training.trainer import EpochMetrics, train_detector
+
+
+@dataclass(frozen=True)
+class TinyFrame:
+    image: str
+    label: str
+
+
+@dataclass(frozen=True)
+class TinyFrames:
+    root: Path
+    classes: tuple[str, ...]
+    splits: dict[str, tuple[TinyFrame, ...]]
+
+    def split(self, name: str) -> tuple[TinyFrame, ...]:
+        return self.splits.get(name, ())
+
+
+@dataclass(frozen=True)
+class Trained:
+    report: TrainReport
+    out_dir: Path
+    epochs: list[EpochMetrics]
+    progress: list[tuple[int, int, str]]
+
+
+def draw_frames(root: Path, classes: tuple[str, ...] = ("car", "bus"), size_wh: tuple[int, int] = (96, 64)) -> TinyFrames:
+    dice = random.Random(5)
+    splits = {}
+    for split, count in (("train", 8), ("val", 4)):
+        frames = tuple(TinyFrame(f"images/{split}/f{i}.jpg", f"labels/{split}/f{i}.txt") for i in range(count))
+        for frame in frames:
+            draw_frame(root, frame, size_wh, dice, len(classes))
+        splits[split] = frames
+    return TinyFrames(root, classes, splits)
+
+
+def draw_frame(root: Path, frame: TinyFrame, size_wh: tuple[int, int], dice: random.Random, num_classes: int) -> None:
+    width, height = size_wh
+    picture = Image.new("RGB", size_wh, (90, 90, 90))
+    lines = []
+    for number in range(3):
+        class_id = number % num_classes
+        x, y = dice.randrange(width - 30), dice.randrange(height - 24)
+        ImageDraw.Draw(picture).rectangle((x, y, x + 29, y + 19), fill=((200, 30, 30), (30, 30, 220))[class_id % 2])
+        lines.append(f"{class_id} {(x + 15) / width} {(y + 10) / height} {30 / width} {20 / height}")
+    for path in (root / frame.image, root / frame.label):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(root / frame.image)
+    (root / frame.label).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def make_params(**changes: object) -> TrainParams:
+    values: dict[str, object] = {
+        "start_from": "model",
+        "model": "yolo11n.yaml",
+        "epochs": 1,
+        "image_size": 64,
+        "batch": 4,
+        "learning_rate": 0.002,
+        "optimizer": "AdamW",
+        "warmup_epochs": 0.0,
+        "mosaic": 0.0,
+        "freeze": 0,
+        "workers": 0,
+        "cache": "ram",
+        "precision": "fp32",
+    }
+    return TrainParams.model_validate({**values, **changes})
+
+
+def content_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyFrames:
+    return draw_frames(tmp_path_factory.mktemp("tiny") / "data")
+
+
+@pytest.fixture(scope="session")
+def train(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Trained]:
+    """Train for real; keyword arguments are keys of train."""
+
+    def run(frames: TinyFrames, start: Path | None = None, seed: int = 3, **changes: object) -> Trained:
+        out_dir = tmp_path_factory.mktemp("training") / "out"
+        epochs: list[EpochMetrics] = []
+        told: list[tuple[int, int, str]] = []
+
+        def progress(done: int, total: int, note: str) -> None:
+            told.append((done, total, note))
+
+        report = train_detector(frames, make_params(**changes), seed, out_dir, epochs.append, progress, start)
+        return Trained(report, out_dir, epochs, told)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(tiny: TinyFrames, train: Callable[..., Trained]) -> Trained:
+    return train(tiny, epochs=2)
