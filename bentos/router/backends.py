@@ -263,4 +263,5 @@ class Pools:
             self.sweep()
             await asyncio.gather(*(self[url].look(timeout_s=2.0) for url in self._routed))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), interval_s)
+                async with asyncio.timeout(interval_s):
+                    await self._changed.wait()

@@ -63,7 +63,8 @@ class Listener:
         finished = True
         if self.connections:
             try:
-                await asyncio.wait_for(self._empty.wait(), deadline_s)
+                async with asyncio.timeout(deadline_s):
+                    await self._empty.wait()
             except TimeoutError:
                 finished = False
         for connection in list(self.connections):

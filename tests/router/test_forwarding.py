@@ -1,0 +1,310 @@
+"""Every mode and every way to fall back, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from bentos.router.forwarding import ForwardingLimits
+
+
+def served_by(response: Any) -> tuple[int, str, str]:
+    return response.status, response.headers["x-served-by"], response.headers["x-served-version"]
+
+
+async def code(response: Any) -> str:
+    return str((await response.json())["error"]["code"])
+
+
+CHAMPION = (200, "champion", "1")
+CANDIDATE = (200, "candidate", "2")
+
+
+async def test_without_a_champion_there_is_a_clear_no(bench: Any) -> None:
+    response = await bench.detect(request_id="id-1")
+    assert (response.status, await code(response), response.headers["retry-after"]) == (503, "no_champion", "1")
+    assert (await response.json())["error"]["request_id"] == "id-1"
+
+
+async def test_the_champion_answers(bench: Any) -> None:
+    await bench.route("champion")
+    response = await bench.detect(request_id="id-1", body=b"x" * 200_000)
+    assert served_by(response) == CHAMPION
+    assert (await response.json())["request_id"] == response.headers["x-request-id"] == "id-1"
+    seen = bench.champion.seen[0]
+    assert (seen.path_qs, seen.content_type, seen.headers["x-camera-id"]) == (
+        "/v1/detect?conf=0.3",
+        "image/jpeg",
+        "cam01",
+    )
+    assert len(bench.champion.last_body) == 200_000
+
+
+async def test_a_missing_request_id_is_made(bench: Any) -> None:
+    await bench.route("champion")
+    ids = [(await bench.detect()).headers["x-request-id"] for _ in range(2)]
+    assert ids == bench.champion.ids and len(set(ids)) == 2
+
+
+@pytest.mark.parametrize("status", [200, 400, 404, 413, 422, 429, 500, 503])
+async def test_answers_are_relayed_as_they_are(bench: Any, status: int) -> None:
+    bench.champion.status, bench.champion.body = status, b"\x00raw"
+    bench.champion.headers = {"content-type": "image/x-own", "etag": '"7"', "retry-after": "9", "keep-alive": "timeout=5"}
+    await bench.route("champion")
+    response = await bench.detect()
+    assert (response.status, await response.read()) == (status, b"\x00raw")
+    assert (response.content_type, response.headers["etag"], response.headers["retry-after"]) == ("image/x-own", '"7"', "9")
+    assert "keep-alive" not in response.headers
+
+
+async def test_other_paths_go_to_the_champion_and_are_not_observed(bench: Any) -> None:
+    await bench.route("canary", 1.0)
+    async with bench.client.get(f"{bench.url}/schema.json?a=b") as response:
+        assert (response.status, response.headers["x-served-by"]) == (200, "champion")
+    async with bench.client.head(f"{bench.url}/schema.json") as response:
+        assert response.status == 200 and int(response.headers["content-length"]) > 0
+    assert served_by(await bench.detect("cam01")) == CANDIDATE
+    assert len(await bench.observations(1)) == 1
+    assert [request.method for request in bench.candidate.seen] == ["POST"]
+
+
+async def test_mode_champion_observes_the_champion_only(bench: Any) -> None:
+    await bench.route("champion")
+    await bench.detect("cam03", "id-1")
+    (seen,) = await bench.observations(1)
+    assert (seen["camera"], seen["request_id"], seen["served_by"], seen["fallback"]) == ("cam03", "id-1", "champion", False)
+    assert (seen["mode"], seen["promotion"], seen["candidate"]) == ("champion", 7, None)
+    assert seen["champion"]["detections"] == [[1.0, 2.0, 30.5, 40.0, 0.75, 2]]
+    assert seen["champion"]["status"] == 200 and seen["champion"]["latency_ms"] > 0
+
+
+async def test_in_shadow_the_champion_answers_and_the_candidate_gets_a_copy(bench: Any) -> None:
+    await bench.route("shadow")
+    bench.candidate.detections = []
+    assert served_by(await bench.detect(request_id="id-1", body=b"pixels")) == CHAMPION
+    (seen,) = await bench.observations(1)
+    assert (len(seen["champion"]["detections"]), seen["candidate"]["detections"]) == (1, [])
+    assert (bench.candidate.ids, bench.candidate.last_body) == (["id-1"], b"pixels")
+    assert "x-shadow-copy" in bench.candidate.seen[0].headers and "x-shadow-copy" not in bench.champion.seen[0].headers
+
+
+class TestShadowUnderLoad:
+    @pytest.fixture
+    def limits(self) -> ForwardingLimits:
+        return ForwardingLimits(copies_in_flight=3, candidate_timeout_s=20.0)
+
+    async def test_copies_that_hang_delay_nobody_and_are_dropped(self, bench: Any) -> None:
+        bench.candidate.gate = asyncio.Event()
+        await bench.route("shadow")
+        for _ in range(10):
+            assert served_by(await bench.detect()) == CHAMPION  # answered while the copies hang
+        await bench.until(lambda: bench.candidate.num_waiting == 3)
+        stats = await bench.get("/stats")
+        assert (stats["shadow_dropped_total"], stats["in_flight"]["candidate"]) == (7, 3)
+        assert stats["in_flight"][bench.candidate.url] == 3
+        bench.candidate.gate.set()
+        seen = await bench.observations(10)
+        assert Counter(entry["candidate"] is None for entry in seen) == {True: 7, False: 3}
+
+    async def test_no_copy_goes_to_a_back_end_that_is_no_longer_routed(self, bench: Any) -> None:
+        bench.champion.gate = asyncio.Event()
+        await bench.route("shadow")
+        frame = asyncio.ensure_future(bench.detect())
+        await bench.until(lambda: bench.champion.num_waiting == 1)
+        await bench.route("champion")
+        bench.champion.gate.set()
+        assert served_by(await frame) == CHAMPION
+        (seen,) = await bench.observations(1)
+        assert (seen["mode"], seen["candidate"], bench.candidate.seen) == ("shadow", None, [])
+
+
+class TestBusy:
+    @pytest.fixture
+    def limits(self) -> ForwardingLimits:
+        return ForwardingLimits(busy_requests=2, requests_in_flight=3)
+
+    async def test_users_come_before_copies_and_too_many_are_sent_away(self, bench: Any) -> None:
+        await bench.route("shadow")
+        bench.champion.gate = asyncio.Event()
+        waiting = [asyncio.ensure_future(bench.detect()) for _ in range(3)]
+        await bench.until(lambda: bench.champion.num_waiting == 3)
+        response = await bench.detect()
+        assert (response.status, await code(response), response.headers["retry-after"]) == (503, "overloaded", "1")
+        bench.champion.gate.set()
+        assert [served_by(await frame) for frame in waiting] == [CHAMPION] * 3
+        assert len(await bench.observations(3)) == 3
+
+
+async def test_a_shadow_that_fails_is_recorded_and_nobody_else_notices(bench: Any) -> None:
+    bench.candidate.status = 500
+    await bench.route("shadow")
+    assert served_by(await bench.detect()) == CHAMPION
+    (seen,) = await bench.observations(1)
+    assert (seen["candidate"]["status"], seen["candidate"]["error"]) == (500, "status 500")
+
+
+async def test_a_shadow_never_answers_for_a_failing_champion(bench: Any) -> None:
+    bench.champion.status = 500
+    await bench.route("shadow")
+    assert (await bench.detect()).status == 500
+
+
+async def canary_cameras(bench: Any, share: float) -> tuple[list[str], list[str]]:
+    """See ten cameras, then route a canary: (its cameras, the others)."""
+    await bench.route("champion")
+    cameras = [f"cam{number:02d}" for number in range(10)]
+    for camera in cameras:
+        await bench.detect(camera)
+    await bench.route("canary", share)
+    taken = (await bench.get("/stats"))["canary_cameras"]
+    return taken, [camera for camera in cameras if camera not in taken]
+
+
+async def test_a_canary_is_sticky_by_camera_and_ramps_by_adding(bench: Any) -> None:
+    few, rest = await canary_cameras(bench, 0.2)
+    assert len(few) == 2
+    for _ in range(2):
+        assert {served_by(await bench.detect(camera)) for camera in few} == {CANDIDATE}
+        assert {served_by(await bench.detect(camera)) for camera in [*rest, ""]} == {CHAMPION}
+    await bench.route("canary", 0.5)
+    more = (await bench.get("/stats"))["canary_cameras"]
+    assert len(more) == 5 and set(few) < set(more)
+
+
+async def test_a_canary_frame_is_also_judged_by_the_champion(bench: Any) -> None:
+    await bench.route("canary", 1.0)
+    bench.champion.detections = []
+    response = await bench.detect(request_id="id-1")
+    assert served_by(response) == CANDIDATE and len((await response.json())["detections"]) == 1
+    (seen,) = await bench.observations(1)
+    assert (seen["served_by"], seen["fallback"], seen["mode"]) == ("candidate", False, "canary")
+    assert (seen["champion"]["detections"], len(seen["candidate"]["detections"])) == ([], 1)
+    assert bench.champion.ids == bench.candidate.ids == ["id-1"]
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503])
+async def test_the_champion_answers_when_the_candidate_fails(bench: Any, status: int) -> None:
+    bench.candidate.status = status
+    await bench.route("canary", 1.0)
+    assert served_by(await bench.detect()) == CHAMPION
+    (seen,) = await bench.observations(1)
+    assert (seen["served_by"], seen["fallback"], seen["candidate"]["status"]) == ("champion", True, status)
+    assert seen["candidate"]["error"] == f"status {status}"
+    assert (await bench.get("/stats"))["fallbacks_total"] == 1
+    assert len(bench.champion.seen) == 1  # its answer to the user is the pair, no further copy
+
+
+async def test_the_champion_answers_when_the_candidate_is_gone(bench: Any) -> None:
+    await bench.route("canary", 1.0)
+    assert served_by(await bench.detect()) == CANDIDATE
+    await bench.candidate.stop()
+    assert served_by(await bench.detect()) == CHAMPION
+    seen = (await bench.observations(2))[-1]
+    assert seen["candidate"]["status"] == 0 and seen["candidate"]["error"].startswith("no connection")
+
+
+async def test_the_champion_answers_when_the_candidate_dies_in_the_middle(bench: Any) -> None:
+    bench.candidate.drop = True
+    await bench.route("canary", 1.0)
+    assert served_by(await bench.detect()) == CHAMPION
+    assert (await bench.observations(1))[0]["candidate"]["error"] == "closed before answering"
+
+
+class TestShortBudget:
+    @pytest.fixture
+    def limits(self) -> ForwardingLimits:
+        return ForwardingLimits(candidate_timeout_s=0.05, champion_timeout_s=0.05)
+
+    async def test_the_champion_answers_when_the_candidate_hangs(self, bench: Any) -> None:
+        bench.candidate.gate = asyncio.Event()
+        await bench.route("canary", 1.0)
+        assert served_by(await bench.detect()) == CHAMPION
+        assert (await bench.observations(1))[0]["candidate"]["error"] == "no answer within 50 ms"
+        await bench.until(lambda: bench.candidate.num_waiting == 0)  # it was told that nobody waits any more
+
+    async def test_the_candidate_answers_when_the_champion_hangs(self, bench: Any) -> None:
+        await canary_cameras(bench, 0.0)
+        bench.champion.gate = asyncio.Event()
+        assert served_by(await bench.detect()) == CANDIDATE
+
+    async def test_two_that_hang_are_a_clear_503(self, bench: Any) -> None:
+        bench.champion.gate = bench.candidate.gate = asyncio.Event()
+        await bench.route("canary", 1.0)
+        response = await bench.detect()
+        assert (response.status, await code(response), response.headers["retry-after"]) == (503, "no_answer", "1")
+        details = (await response.json())["error"]["details"]
+        assert details == {"champion": "no answer within 50 ms", "candidate": "no answer within 50 ms"}
+
+
+async def test_a_frame_that_both_refuse_is_no_fallback(bench: Any) -> None:
+    bench.candidate.status = bench.champion.status = 400
+    await bench.route("canary", 1.0)
+    response = await bench.detect()
+    assert (response.status, response.headers["x-served-by"]) == (400, "candidate")
+    (seen,) = await bench.observations(1)
+    assert (seen["fallback"], seen["champion"]["error"], seen["candidate"]["error"]) == (False, None, None)
+
+
+async def test_a_frame_that_only_the_candidate_refuses_is_answered_by_the_champion(bench: Any) -> None:
+    bench.candidate.status = 400
+    await bench.route("canary", 1.0)
+    assert served_by(await bench.detect()) == CHAMPION
+    assert (await bench.observations(1))[0]["fallback"]
+
+
+@pytest.mark.parametrize("mode", ["canary", "champion"])
+async def test_a_candidate_or_standby_answers_when_the_champion_is_gone(bench: Any, mode: str) -> None:
+    await bench.champion.stop()
+    await bench.route(mode, 0.0, candidate=bench.candidate.backend())
+    assert served_by(await bench.detect()) == CANDIDATE
+    (seen,) = await bench.observations(1)
+    assert (seen["served_by"], seen["fallback"], seen["champion"]["status"]) == ("candidate", True, 0)
+
+
+async def test_a_standby_that_is_not_ready_is_not_asked(bench: Any) -> None:
+    bench.candidate.ready = False
+    bench.champion.status = 500
+    await bench.route("canary", 0.0)
+    await bench.until(lambda: bench.router.pools[bench.candidate.url].ready is False)
+    assert (await bench.detect()).status == 500
+    assert bench.candidate.seen == []
+
+
+async def test_a_champion_that_is_gone_is_a_clear_503(bench: Any) -> None:
+    await bench.champion.stop()
+    await bench.route("champion")
+    response = await bench.detect(request_id="id-1")
+    assert (response.status, await code(response), response.headers["x-request-id"]) == (503, "no_answer", "id-1")
+    assert (await bench.get("/stats"))["errors_total"] == 1
+
+
+async def test_a_restarted_champion_loses_no_frame(bench: Any) -> None:
+    """The kept connections died with it; the next frame goes out on a fresh one."""
+    await bench.route("champion")
+    await bench.detect()
+    port = bench.champion.port
+    await bench.champion.stop()
+    await bench.champion.start(port)
+    assert served_by(await bench.detect()) == CHAMPION
+
+
+async def test_a_client_that_leaves_costs_nothing_more(bench: Any) -> None:
+    bench.candidate.gate = asyncio.Event()
+    await bench.route("canary", 1.0)
+    frame = asyncio.ensure_future(bench.detect())
+    await bench.until(lambda: bench.candidate.num_waiting == 1)
+    frame.cancel()
+    await bench.until(lambda: bench.candidate.num_waiting == 0)
+    stats = await bench.get("/stats")
+    assert (bench.champion.seen, stats["in_flight"]["candidate"], stats["requests_total"]) == ([], 0, 0)
+
+
+async def test_an_empty_valid_answer_is_an_answer(bench: Any) -> None:
+    bench.candidate.detections = []
+    await bench.route("canary", 1.0)
+    assert served_by(await bench.detect()) == CANDIDATE
+    seen = (await bench.observations(1))[0]
+    assert (seen["candidate"]["detections"], seen["candidate"]["error"], seen["fallback"]) == ([], None, False)
