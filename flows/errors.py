@@ -29,7 +29,7 @@ class TcaError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        return f"{self.message}. {self.remedy}" if self.remedy else self.message
+        return f"{self.message.rstrip('.')}. {self.remedy}" if self.remedy else self.message
 
 
 class InputError(TcaError):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from bentos.detector.contract import read_spec
 from flows.adapters.bento_store import build_bento
+from flows.comparison.resampling import Estimate
 from flows.errors import GateRefused
 from flows.stage import StageRun, main, stage
 
@@ -44,7 +46,7 @@ def package(run: StageRun) -> PackageReport:
     tags = {
         **run.provenance.tags(),
         "tca.bento": tag,
-        "tca.accuracy": str(run.report_of("evaluate")["challenger"]["map50_95"]),
+        "tca.map50_95": accuracy_text(run.report_of("evaluate")),
     }
     with registry.run("package", tags) as log:
         version = run.step(registry.register, retries=2)(log.run_id, folder, spec.digest, tags)
@@ -60,10 +62,15 @@ def package(run: StageRun) -> PackageReport:
     )
 
 
-def require_passed(stage_name: str, report: dict[str, object]) -> None:
+def require_passed(stage_name: str, report: dict[str, Any]) -> None:
     """Raises GateRefused with the report's sentence when it did not pass."""
     if not report["passed"]:
         raise GateRefused(f"{stage_name} refused this model: {report['sentence']}", f"See reports/{stage_name}.json")
+
+
+def accuracy_text(evaluation: dict[str, Any]) -> str:
+    """The challenger's mAP50-95 with its interval, like `.563 [.541, .584]`."""
+    return Estimate.model_validate(evaluation["challenger"]["figures"]["map50_95"]).text()
 
 
 def assemble_package(model_dir: Path, reports: Path, folder: Path) -> None:

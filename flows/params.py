@@ -166,6 +166,7 @@ class PromoteParams(Section):
     canary_steps: list[Annotated[int, Field(ge=1, le=100)]] = Field(min_length=1, description="percent of cameras")
     canary_frames: Positive = Field(description="pairs judged at each step")
     bake_frames: Positive = Field(description="answers judged after the switch")
+    thin_s: float = Field(ge=0, le=60, description="least time between two judged frames of a camera; 0: judge all")
     state_deadline_s: float = Field(gt=0, description="no verdict by then: hold")
     drain_deadline_s: float = Field(gt=0, description="how long the old champion may finish its frames")
 

@@ -35,18 +35,22 @@ class Weights:
 def load_ultralytics() -> None:
     """Import Ultralytics offline, silent and with every integration off. Idempotent.
 
-    On import it sets OMP_NUM_THREADS=1, which every child process would inherit: that is undone here.
+    What it does to others on import is undone: OMP_NUM_THREADS=1, which every child process would inherit, and its own
+    `PIL.Image.open`, which tries to install a package for every file that is no image.
     """
     os.environ.setdefault("YOLO_OFFLINE", "true")
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     os.environ.setdefault("YOLO_VERBOSE", "false")
     os.environ.setdefault("YOLO_CONFIG_DIR", str(Path(tempfile.gettempdir()) / f"tca-yolo-{os.getuid()}"))
-    num_threads = os.environ.get("OMP_NUM_THREADS")
+    from PIL import Image
+
+    num_threads, open_image = os.environ.get("OMP_NUM_THREADS"), Image.open
     from ultralytics.utils import LOGGER, SETTINGS
     from ultralytics.utils.tqdm import TQDM
 
     if num_threads is None:
         os.environ.pop("OMP_NUM_THREADS", None)
+    Image.open = open_image
     # In memory only: the settings file may be the user's own.
     dict.update(SETTINGS, dict.fromkeys(_INTEGRATIONS, False))
     LOGGER.setLevel(logging.ERROR)

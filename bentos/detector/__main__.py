@@ -34,7 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
     except LoadError as error:
         return _complain(str(error), 2)
     except OSError as error:
-        return _complain(f"port {options.port} on {options.host} cannot be used: {error.strerror}. Choose another: --port", 3)
+        where = f"port {options.port} on {options.host}"
+        return _complain(
+            f"{where} cannot be used: {error.strerror}. Stop what listens there, or choose another: --port", 3
+        )
     _serve(spec, options.host, options.port)
     return 0
 
@@ -48,7 +51,10 @@ def require_free_port(host: str, port: int) -> None:
 
 
 def _serve(spec: ModelSpec, host: str, port: int) -> None:
-    print(f"{spec.name} ({spec.digest[:12]}) on http://{host}:{port}/v1/detect, ready when /readyz answers 200", flush=True)
+    address = f"http://{host}:{port}"
+    print(
+        f"{spec.name} ({spec.digest[:12]}) on {address}/v1/detect, ready when {address}/readyz answers 200", flush=True
+    )
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
     command = [sys.executable, "-m", "bentoml", "serve", SERVICE, "--working-dir", str(SOURCE_ROOT)]
     command += ["--host", host, "--port", str(port), "--timeout-graceful-shutdown", str(_GRACE_S)]

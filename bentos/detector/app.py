@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ from bentos.detector.telemetry import Telemetry
 logger = logging.getLogger("bentos.detector")
 
 Headers = dict[str, str]
-Reply = tuple[int, dict[str, Any], Headers]
+Reply = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,19 @@ class Runtime:
         return {"name": self.spec.name, "version": self.model_version, "digest": self.spec.digest}
 
 
+@dataclass(frozen=True)
+class Request:
+    """What arrived, before its body."""
+
+    scope: Scope
+    receive: Receive
+    headers: Headers
+    request_id: str
+
+
+Handler = Callable[[Runtime, Request], Awaitable[Reply]]
+
+
 class DetectApp:
     """POST /v1/detect and GET /v1/model; everything else, and whatever goes wrong, gets the error envelope.
 
@@ -71,7 +85,7 @@ class DetectApp:
 
     def __init__(self) -> None:
         self.runtime: Runtime | None = None
-        self._routes: dict[str, tuple[str, Callable[[Runtime, Scope, Receive, Headers, str], Awaitable[Reply]]]] = {
+        self._routes: dict[str, tuple[str, Handler]] = {
             "/v1/detect": ("POST", self._detect),
             "/v1/model": ("GET", self._model),
         }
@@ -80,61 +94,62 @@ class DetectApp:
         if scope["type"] != "http":
             return
         headers = read_headers(scope)
-        request_id = request_id_of(headers)
+        request = Request(scope, receive, headers, request_id_of(headers))
         try:
-            status, content, extra = await self._answer(scope, receive, headers, request_id)
+            content = await self._answer(request)
         except DetectorError as error:
-            status, content, extra = self._refuse(error, request_id)
+            await self.refuse(send, error, request.request_id)
         except Exception:
-            logger.exception("request %s failed", request_id)
-            status, content, extra = self._refuse(
-                DetectorError(f"the service failed; its log has the reason under {request_id}"), request_id
-            )
-        await _send_json(send, status, content, {"x-request-id": request_id, **extra})
+            logger.exception("request %s failed", request.request_id)
+            message = f"the service failed; its log has the reason under {request.request_id}"
+            await self.refuse(send, DetectorError(message), request.request_id)
+        else:
+            await _send_json(send, HTTPStatus.OK, content, {"x-request-id": request.request_id})
 
-    async def _answer(self, scope: Scope, receive: Receive, headers: Headers, request_id: str) -> Reply:
-        method, handler = self._routes.get(scope["path"], (None, None))
+    async def refuse(self, send: Send, error: DetectorError, request_id: str) -> None:
+        """Count the error, and answer with its envelope."""
+        if self.runtime is not None:
+            self.runtime.telemetry.failed(error.code)
+        if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            logger.warning("request %s: %s: %s", request_id, error.code, error.message)
+        headers = {"x-request-id": request_id}
+        if isinstance(error, Overloaded):
+            headers["retry-after"] = str(error.retry_after_s)
+        if isinstance(error, MethodNotAllowed):
+            headers["allow"] = str(error.details["allow"])
+        body = {"code": error.code, "message": error.message, "request_id": request_id, "details": error.details}
+        await _send_json(send, error.status, {"error": body}, headers)
+
+    async def _answer(self, request: Request) -> Reply:
+        path, asked = request.scope["path"], request.scope["method"]
+        method, handler = self._routes.get(path, ("", None))
         if handler is None:
-            raise NotFound(f"nothing is at {scope['path'][:100]!r}; there are {', '.join(self._routes)}")
-        if scope["method"] != method:
-            raise MethodNotAllowed(f"{scope['path']} takes {method}, not {scope['method']}", allow=method)
+            raise NotFound(f"nothing is at {path[:100]!r}; there are {', '.join(self._routes)}")
+        if asked != method:
+            raise MethodNotAllowed(f"{path} takes {method}, not {asked[:20]}", allow=method)
         if self.runtime is None:
             raise NotReady("the model is not loaded; wait until /readyz answers 200")
-        return await handler(self.runtime, scope, receive, headers, request_id)
+        return await handler(self.runtime, request)
 
-    async def _model(self, runtime: Runtime, scope: Scope, receive: Receive, headers: Headers, request_id: str) -> Reply:
-        spec = runtime.spec.model_dump(mode="json")
-        return 200, {**spec, "version": runtime.model_version}, {}
+    async def _model(self, runtime: Runtime, request: Request) -> Reply:
+        return {**runtime.spec.model_dump(mode="json"), "version": runtime.model_version}
 
-    async def _detect(self, runtime: Runtime, scope: Scope, receive: Receive, headers: Headers, request_id: str) -> Reply:
-        media = require_media(headers)
-        camera = camera_id_of(headers)
-        given = read_query(scope["query_string"])
+    async def _detect(self, runtime: Runtime, request: Request) -> Reply:
+        media = require_media(request.headers)
+        camera = camera_id_of(request.headers)
+        given = read_query(request.scope["query_string"])
         thresholds = runtime.detector.thresholds(conf=given.conf, iou=given.iou, max_det=given.max_det)
-        data = await read_body(headers, receive, runtime.max_body_bytes, runtime.body_timeout_s)
+        data = await read_body(request.headers, request.receive, runtime.max_body_bytes, runtime.body_timeout_s)
         received_s = time.perf_counter()
         if media == FORM_TYPE:
-            data = form_image(data, headers["content-type"])
+            data = form_image(data, request.headers["content-type"])
         wants_features = runtime.recorder is not None and runtime.recorder.wants(camera, time.monotonic())
         future = runtime.batcher.submit(data, thresholds, wants_features=wants_features)
-        outcome = await _unless_gone(asyncio.wrap_future(future), receive)
+        outcome = await _unless_gone(asyncio.wrap_future(future), request.receive)
         if runtime.drill is not None:
             await runtime.drill.act()
         _record(runtime, outcome, camera)
-        return 200, answer_content(runtime, outcome.detections, received_s, request_id), {}
-
-    def _refuse(self, error: DetectorError, request_id: str) -> Reply:
-        if self.runtime is not None:
-            self.runtime.telemetry.failed(error.code)
-        if error.status >= 500:
-            logger.warning("request %s: %s: %s", request_id, error.code, error.message)
-        extra: Headers = {}
-        if isinstance(error, Overloaded):
-            extra["retry-after"] = str(error.retry_after_s)
-        if isinstance(error, MethodNotAllowed):
-            extra["allow"] = str(error.details["allow"])
-        body = {"code": error.code, "message": error.message, "request_id": request_id, "details": error.details}
-        return error.status, {"error": body}, extra
+        return answer_content(runtime, outcome.detections, received_s, request.request_id)
 
 
 def answer_content(runtime: Runtime, found: Detections, received_s: float, request_id: str) -> dict[str, Any]:

@@ -94,7 +94,7 @@ class Batcher:
         self._accepting, self._running = True, True
         self._engine_free = threading.Semaphore(detector.engine.num_parallel)
         self._decoders = ThreadPoolExecutor(num_decoders, thread_name_prefix="decode")
-        self._workers = [threading.Thread(target=self._work, name=f"engine-{i}", daemon=True) for i in range(num_workers)]
+        self._workers = [threading.Thread(target=self._work, name="engine", daemon=True) for _ in range(num_workers)]
         for worker in self._workers:
             worker.start()
 
@@ -226,7 +226,7 @@ class Batcher:
     def _seal(self) -> _Batch | None:
         """Wait for a frame, close the filling batch, wait until its last slot is painted; None when it is over."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._running or (self._filling is not None and bool(self._filling.jobs)))
+            self._changed.wait_for(lambda: not self._running or self._has_frames())
             batch = self._filling
             if batch is None or not batch.jobs:
                 return None
@@ -234,6 +234,9 @@ class Batcher:
             self._changed.notify_all()
             self._changed.wait_for(lambda: batch.num_placed == len(batch.jobs))
             return batch
+
+    def _has_frames(self) -> bool:
+        return self._filling is not None and bool(self._filling.jobs)
 
     def _infer(self, frames: Pixels) -> Floats | DetectorError:
         try:

@@ -66,7 +66,8 @@ def iou_matrix(boxes_xyxy: Floats) -> Floats:  # (N, 4) -> (N, N)
     intersection = widths * heights
     areas = np.maximum(x2 - x1, 0) * np.maximum(y2 - y1, 0)
     union = areas[:, None] + areas - intersection
-    return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
+    ious: Floats = np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
+    return ious
 
 
 def suppress(boxes_xyxy: Floats, scores: Floats, class_ids: Ints, iou: float) -> Ints:

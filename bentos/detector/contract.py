@@ -115,8 +115,8 @@ def read_spec(model_dir: Path) -> ModelSpec:
         raise ModelRefused(f"{path}: {_first_problem(error)}") from None
     if spec.digest != spec_digest(spec):
         raise ModelRefused(
-            f"{path}: its digest is {spec.digest[:12] or 'empty'}, its content has {spec_digest(spec)[:12]}: it was changed "
-            "after the export. Re-export: tca export"
+            f"{path}: its digest is {spec.digest[:12] or 'empty'}, its content has {spec_digest(spec)[:12]}: "
+            "it was changed after the export. Re-export: tca export"
         )
     return spec
 

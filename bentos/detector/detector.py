@@ -97,7 +97,9 @@ class Detector:
             found += self._detect_batch(images[start : start + size], thresholds, start)
         return found
 
-    def thresholds(self, *, conf: float | None = None, iou: float | None = None, max_det: int | None = None) -> Thresholds:
+    def thresholds(
+        self, *, conf: float | None = None, iou: float | None = None, max_det: int | None = None
+    ) -> Thresholds:
         """The model's thresholds, with some replaced. Raises BadParameter."""
         own = self.spec.thresholds
         chosen = Thresholds.model_construct(
@@ -134,7 +136,7 @@ class Detector:
             raise EngineFailed(f"the {self.spec.engine.kind} engine failed: {reason}") from error
         expected = (len(frames), self.spec.top_k, 6)
         if candidates.shape != expected:
-            raise EngineFailed(f"the engine answered with shape {candidates.shape}, expected {expected}; re-export the model")
+            raise EngineFailed(f"the engine answered with shape {candidates.shape}, expected {expected}; re-export it")
         return candidates
 
     def finish(self, candidates: Floats, box: Letterbox, thresholds: Thresholds) -> tuple[Floats, Floats, Ints]:
@@ -145,7 +147,8 @@ class Detector:
         """
         boxes, scores, class_ids = select_detections(candidates, thresholds.conf, thresholds.iou, thresholds.max_det)
         if len(class_ids) and not 0 <= class_ids.min() <= class_ids.max() < len(self.spec.classes):
-            raise EngineFailed(f"the engine knows more classes than the {len(self.spec.classes)} of model.json; re-export it")
+            known = len(self.spec.classes)
+            raise EngineFailed(f"the engine knows more classes than the {known} of model.json; re-export it")
         return unletterbox_boxes(boxes, box), scores, class_ids
 
     def warm_up(self, max_batch: int | None = None) -> None:
@@ -160,7 +163,7 @@ class Detector:
 
     def _detect_batch(self, images: Sequence[bytes], thresholds: Thresholds, first: int) -> list[Detections]:
         frames = self.new_frames(len(images))
-        placed = [self._read(data, slot, first + index) for index, (data, slot) in enumerate(zip(images, frames, strict=True))]
+        placed = [self._read(data, frames[index], first + index) for index, data in enumerate(images)]
         started = time.perf_counter()
         candidates = self.infer(frames)
         inference_ms = (time.perf_counter() - started) * 1000

@@ -41,5 +41,6 @@ def parse_drill(text: str) -> Drill | None:
         return None
     form = _FORM.fullmatch(text)
     if form is None or (form[1] == "fail" and float(form[2]) > 1):
-        raise LoadError(f"DETECTOR_DRILL = {text!r}: expected slow:MILLISECONDS@FIRST or fail:SHARE@FIRST, such as fail:0.5@300")
+        wanted = "slow:MILLISECONDS@FIRST or fail:SHARE@FIRST, such as fail:0.5@300"
+        raise LoadError(f"DETECTOR_DRILL = {text!r}: expected {wanted}")
     return Drill(form[1], float(form[2]), int(form[3] or 1))

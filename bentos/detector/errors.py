@@ -21,6 +21,8 @@
     └── LoadError             the model cannot be served from here; raised before the service is ready
         ├── ModelRefused      model.json or a file it names is missing, damaged or of another digest
         └── EngineUnavailable the engine's library, version or device is not the one it was exported for
+
+A status and a code never change their meaning; messages may.
 """
 
 from __future__ import annotations

@@ -18,8 +18,10 @@ _ALONE = (0x01, *range(0xD0, 0xD8))  # markers without a length
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """`size_wh` is the size as stored, px. `orientation` (EXIF, 1..8) says how it is turned for display; it is read
-    for JPEG only. `plain`: 8 bits a sample and grey or YCbCr."""
+    """`size_wh` is the size as stored, px. `orientation` (EXIF, 1..8) says how it is turned for display.
+
+    The orientation is read for JPEG only. `plain`: 8 bits a sample, and one or three components.
+    """
 
     format: Format
     size_wh: tuple[int, int]

@@ -27,8 +27,10 @@ _MAX_SCANS = 500  # of a progressive JPEG, as libjpeg-turbo's own limit: more ar
 
 @dataclass(frozen=True)
 class Picture:
-    """Decoded pixels, (H, W, 3) RGB, upright. `size_wh` is the size of the sent image: larger than the pixels' own
-    when the JPEG was decoded at a fraction of it."""
+    """Decoded pixels, (H, W, 3) RGB, upright. `size_wh` is the size of the sent image.
+
+    It is larger than the pixels' own size when a JPEG was decoded at a fraction of it.
+    """
 
     rgb: Pixels
     size_wh: tuple[int, int]

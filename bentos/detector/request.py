@@ -102,7 +102,7 @@ async def read_body(headers: Mapping[str, str], receive: Receive, max_bytes: int
         async with asyncio.timeout(timeout_s):
             return await _collect(receive, max_bytes)
     except TimeoutError:
-        raise BodyTimeout(f"the body was not complete after {timeout_s:g} s; check the connection, or send less") from None
+        raise BodyTimeout(f"the body was not complete after {timeout_s:g} s; send it faster, or less of it") from None
 
 
 async def _collect(receive: Receive, max_bytes: int) -> bytes:
@@ -204,4 +204,5 @@ class _FormFields:
 
 
 def _too_large(max_bytes: int) -> BodyTooLarge:
-    return BodyTooLarge(f"the body is larger than {max_bytes / 1e6:g} MB; send a smaller image", max_body_bytes=max_bytes)
+    message = f"the body is larger than {max_bytes / 1e6:g} MB; send a smaller image"
+    return BodyTooLarge(message, max_body_bytes=max_bytes)

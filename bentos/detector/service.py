@@ -38,7 +38,7 @@ metrics_folder = telemetry.isolate_metrics() if server_context.worker_index is n
 app = DetectApp()
 
 
-class FrontDoorService(bentoml.Service[Any]):
+class FrontDoorService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML loads its names late, untyped
     """A BentoML service whose frames go straight to `app`."""
 
     def to_asgi(self, is_main: bool = True) -> FrontDoor:
@@ -62,7 +62,7 @@ class Detector:
         self.runtime = start_runtime(read_settings())
         app.runtime = self.runtime
 
-    @bentoml.on_deployment
+    @bentoml.on_deployment  # type: ignore[untyped-decorator]
     @staticmethod
     def check() -> None:
         """Before any worker starts: refuse a model that cannot be served, once and with its reason."""
@@ -70,7 +70,7 @@ class Detector:
         parse_drill(settings.drill)
         check_model(settings.model_dir)
 
-    @bentoml.on_shutdown
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def stop(self) -> None:
         """Finish what is under way, then give the engine back."""
         app.runtime = None
@@ -78,7 +78,7 @@ class Detector:
         if metrics_folder is not None:
             shutil.rmtree(metrics_folder, ignore_errors=True)
 
-    @bentoml.api(route="/detect")
+    @bentoml.api(route="/detect")  # type: ignore[untyped-decorator]
     async def detect(self, image: Annotated[bytes, ContentType("image/jpeg")], /, ctx: bentoml.Context) -> DetectAnswer:
         """The same for clients made from the schema, at the model's own thresholds; /v1/detect is the faster path."""
         received_s = time.perf_counter()

@@ -47,9 +47,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         LoadError: A variable has no sensible value; the message names it.
     """
     given = {
-        name: value
-        for name in Settings.model_fields
-        if (value := environment.get(PREFIX + name.upper(), "").strip())
+        name: value for name in Settings.model_fields if (value := environment.get(PREFIX + name.upper(), "").strip())
     }
     try:
         return Settings.model_validate(given)

@@ -69,8 +69,8 @@ def down() -> None:
     from flows.serving import stop_services
     from flows.settings import find_project
 
-    for name in stop_services(find_project()):
-        print(f"stopped {name}")
+    stopped = stop_services(find_project())
+    print("\n".join(f"stopped {name}" for name in stopped) or "nothing was running")
 
 
 def demo() -> None:

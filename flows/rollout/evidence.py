@@ -178,7 +178,9 @@ def harm_figures(evidence: Evidence, params: PromoteParams) -> tuple[Figure, ...
     bets = evidence.agreement
     return (
         *(
-            _figure(name, tally, limit, min(_ln_e_limit(tally, limit), ln_e_discordant(pairs.worse, pairs.better)), needed)
+            _figure(
+                name, tally, limit, min(_ln_e_limit(tally, limit), ln_e_discordant(pairs.worse, pairs.better)), needed
+            )
             for name, tally, pairs, limit in paired
         ),
         Figure(

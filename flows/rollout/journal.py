@@ -26,10 +26,11 @@ CREATE TABLE IF NOT EXISTS promotions (
     params TEXT NOT NULL,
     state TEXT NOT NULL, step INTEGER NOT NULL, held_state TEXT, held_step INTEGER,
     sentence TEXT NOT NULL, opened_at REAL NOT NULL, closed_at REAL,
-    abort_reason TEXT, evidence TEXT
+    abort_reason TEXT
 );
 CREATE TABLE IF NOT EXISTS transitions (
-    id INTEGER PRIMARY KEY, promotion INTEGER NOT NULL REFERENCES promotions, state TEXT NOT NULL, step INTEGER NOT NULL,
+    id INTEGER PRIMARY KEY, promotion INTEGER NOT NULL REFERENCES promotions,
+    state TEXT NOT NULL, step INTEGER NOT NULL,
     event TEXT NOT NULL, reason TEXT NOT NULL, verdict INTEGER REFERENCES verdicts, at REAL NOT NULL
 );
 CREATE TABLE IF NOT EXISTS effects (
@@ -37,7 +38,8 @@ CREATE TABLE IF NOT EXISTS effects (
     intended_at REAL NOT NULL, done_at REAL, PRIMARY KEY (promotion, name)
 );
 CREATE TABLE IF NOT EXISTS verdicts (
-    id INTEGER PRIMARY KEY, promotion INTEGER NOT NULL REFERENCES promotions, state TEXT NOT NULL, step INTEGER NOT NULL,
+    id INTEGER PRIMARY KEY, promotion INTEGER NOT NULL REFERENCES promotions,
+    state TEXT NOT NULL, step INTEGER NOT NULL,
     body TEXT NOT NULL, at REAL NOT NULL
 );
 CREATE TABLE IF NOT EXISTS lease (
@@ -61,7 +63,6 @@ class Entry:
     opened_at: float
     closed_at: float | None
     abort_reason: str | None
-    evidence: str | None
 
 
 class Journal:
@@ -110,32 +111,31 @@ class Journal:
         """Enter a new promotion in IDLE."""
         with self._fenced(lease) as db:
             found = db.execute(
-                "INSERT INTO promotions (challenger_version, challenger_digest, champion_version, champion_digest, params, "
-                "state, step, sentence, opened_at) VALUES (?, ?, ?, ?, ?, ?, 0, '', ?)",
+                "INSERT INTO promotions (challenger_version, challenger_digest, champion_version, champion_digest, "
+                "params, state, step, sentence, opened_at) VALUES (?, ?, ?, ?, ?, ?, 0, '', ?)",
                 (*challenger, *(champion or (None, None)), params, State.IDLE, now),
             )
         assert found.lastrowid is not None
         return self.read(found.lastrowid)
 
-    def move(
-        self, lease: Lease, promotion: int, position: Position, event: str, reason: str, now: float, evidence: str | None
-    ) -> None:
-        """Write a transition, the evidence it starts from, and the last verdict as its ground; a terminal state closes."""
+    def move(self, lease: Lease, promotion: int, position: Position, event: str, reason: str, now: float) -> None:
+        """Write a transition, with the last verdict as its ground; a terminal state closes the promotion."""
         held = position.held_from
         closed_at = now if position.state in TERMINAL else None
         with self._fenced(lease) as db:
             verdict = db.execute("SELECT max(id) FROM verdicts WHERE promotion = ?", (promotion,)).fetchone()[0]
             db.execute(
-                "UPDATE promotions SET state = ?, step = ?, held_state = ?, held_step = ?, sentence = ?, closed_at = ?, "
-                "evidence = coalesce(?, evidence) WHERE id = ?",
+                "UPDATE promotions SET state = ?, step = ?, held_state = ?, held_step = ?, sentence = ?, closed_at = ? "
+                "WHERE id = ?",
                 (
                     *(position.state, position.step),
                     *((held.state, held.step) if held else (None, None)),
-                    *(reason, closed_at, evidence, promotion),
+                    *(reason, closed_at, promotion),
                 ),
             )
             db.execute(
-                "INSERT INTO transitions (promotion, state, step, event, reason, verdict, at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO transitions (promotion, state, step, event, reason, verdict, at) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (promotion, position.state, position.step, event, reason, verdict, now),
             )
 
@@ -151,12 +151,6 @@ class Journal:
                 "UPDATE effects SET status = 'DONE', done_at = ? WHERE promotion = ? AND name = ?",
                 (now, promotion, effect),
             )
-
-    def save_evidence(self, lease: Lease, promotion: int, evidence: str, now: float, ttl_s: float) -> None:
-        """Keep what has been read so far, and renew the lease, in one commit."""
-        with self._fenced(lease) as db:
-            db.execute("UPDATE promotions SET evidence = ? WHERE id = ?", (evidence, promotion))
-            db.execute("UPDATE lease SET expires = ?", (now + ttl_s,))
 
     def save_verdict(self, lease: Lease, promotion: int, position: Position, body: str, now: float) -> None:
         """Keep a verdict; the transition that follows cites it."""
@@ -206,8 +200,8 @@ class Journal:
     def _read_entries(self, where: str, values: tuple[Any, ...]) -> list[Entry]:
         with _readable(self._path):
             rows = self._db.execute(
-                "SELECT id, challenger_version, challenger_digest, champion_version, champion_digest, params, state, step, "
-                f"held_state, held_step, sentence, opened_at, closed_at, abort_reason, evidence FROM promotions {where} "
+                "SELECT id, challenger_version, challenger_digest, champion_version, champion_digest, params, state, "
+                f"step, held_state, held_step, sentence, opened_at, closed_at, abort_reason FROM promotions {where} "
                 "ORDER BY id DESC",
                 values,
             ).fetchall()
@@ -265,8 +259,8 @@ def latest_promotions(path: Path, limit: int) -> list[dict[str, Any]]:
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'promotions'").fetchone():
             return []
         rows = connection.execute(
-            "SELECT id, challenger_version, challenger_digest, champion_version, state, step, sentence, opened_at, closed_at "
-            "FROM promotions ORDER BY id DESC LIMIT ?",
+            "SELECT id, challenger_version, challenger_digest, champion_version, state, step, sentence, opened_at, "
+            "closed_at FROM promotions ORDER BY id DESC LIMIT ?",
             (limit,),
         ).fetchall()
     names = ("id", "challenger", "challenger_digest", "champion", "state", "step", "sentence", "opened_at", "closed_at")
@@ -285,7 +279,6 @@ def _entry(row: tuple[Any, ...]) -> Entry:
         opened_at=row[11],
         closed_at=row[12],
         abort_reason=row[13],
-        evidence=row[14],
     )
 
 

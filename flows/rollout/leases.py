@@ -11,6 +11,10 @@ from datetime import UTC, datetime
 from flows.errors import Conflict
 
 
+class LeaseHeld(Conflict):
+    """Another controller holds the lease, and may still be alive."""
+
+
 @dataclass(frozen=True)
 class Owner:
     """Who holds a lease; the token tells two controllers of one process apart."""
@@ -50,10 +54,10 @@ class Lease:
         """Whether `other` must leave it alone."""
         return self.owner.token != other.token and now < self.expires and not self.owner.is_gone()
 
-    def conflict(self) -> Conflict:
+    def conflict(self) -> LeaseHeld:
         """The error for whoever came second."""
         since, until = (datetime.fromtimestamp(t, UTC).strftime("%H:%M:%S UTC") for t in (self.since, self.expires))
-        return Conflict(
+        return LeaseHeld(
             f"promotions are held by process {self.owner.pid} on {self.owner.host} since {since} (lease until {until})",
             "Wait for it, or abort it: tca promotion abort",
         )

@@ -1,11 +1,14 @@
-"""From what the router wrote to frames that may be judged. What is missing, NaN or misnamed never becomes a good frame."""
+"""From what the router wrote to frames that may be judged.
+
+What is missing, NaN or misnamed never becomes a good frame.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 from flows.errors import ServiceError
 from flows.rollout.agreement import agreement
@@ -54,6 +57,19 @@ class Reading:
     num_lost: int = 0
     num_unusable: int = 0
     num_dropped: int = 0
+
+    def plus(self, later: Reading) -> Reading:
+        """Both looks as one; `later` went on from here."""
+        return Reading(
+            cursor=later.cursor,
+            samples=self.samples + later.samples,
+            outcomes=self.outcomes + later.outcomes,
+            num_frames=self.num_frames + later.num_frames,
+            num_fallbacks=self.num_fallbacks + later.num_fallbacks,
+            num_lost=self.num_lost + later.num_lost,
+            num_unusable=self.num_unusable + later.num_unusable,
+            num_dropped=self.num_dropped + later.num_dropped,
+        )
 
 
 @dataclass
@@ -216,7 +232,7 @@ def _is_lost(entry: Mapping[str, Any]) -> bool:
     return bool(served["status"] in (0, 429) or served["status"] >= 500)
 
 
-def _is_whole(value: object) -> bool:
+def _is_whole(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 

@@ -22,8 +22,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from flows.errors import OutsideError, ProjectError
 from flows.params import PromoteParams
 from flows.rollout.evidence import Evidence, add_samples, enter_state, no_evidence
@@ -44,6 +42,7 @@ COUNTS = (
 )
 """Fields of Evidence that are counted over all frames, not only over those judged."""
 _FIRST = "0" * 64
+_LN_E_TOLERANCE = 1e-6
 
 
 class Record:
@@ -63,10 +62,22 @@ class Record:
             raise _unwritable(path, error) from error
         self._num, self._hash = len(whole), (_hash_of(whole[-1]) if whole else _FIRST)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was recorded yet."""
+        return self._num == 0
+
     def append(self, kind: str, state: str, sentence: str, at: float, **content: Any) -> None:
         """Write a line and have it on disk before returning. Raises OutsideError when it cannot be written."""
         when = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
-        line = {"n": self._num, "prev": self._hash, "at": when, "kind": kind, "state": state, "sentence": sentence}
+        line: dict[str, Any] = {
+            "n": self._num,
+            "prev": self._hash,
+            "at": when,
+            "kind": kind,
+            "state": state,
+            "sentence": sentence,
+        }
         line |= content
         line["hash"] = _digest(line)
         try:
@@ -132,26 +143,72 @@ def _check_chain(lines: list[dict[str, Any]]) -> str | None:
 
 
 def _check_verdicts(lines: list[dict[str, Any]]) -> tuple[int, str | None]:
-    evidence: Evidence | None = None
-    params: PromoteParams | None = None
+    replay = Replay()
     num_verdicts = 0
     for number, line in enumerate(lines):
         try:
-            if line["kind"] == "opened":
-                params = PromoteParams.model_validate(line["params"])
-                evidence = no_evidence(params)
-            assert params is not None and evidence is not None
-            if line["kind"] == "state":
-                evidence = enter_state(evidence)
-            elif line["kind"] == "evidence":
-                evidence = replay_evidence(evidence, line, params)
-            elif line["kind"] == "verdict":
+            replay.take(line)
+            if line["kind"] == "verdict":
                 num_verdicts += 1
-                if (found := _judge_again(evidence, line, params)) != Verdict.model_validate(line["verdict"]):
-                    return num_verdicts, f"line {number + 1}: the verdict is {found.decision} when computed anew"
-        except (KeyError, TypeError, ValueError, AssertionError, ValidationError) as error:
-            return num_verdicts, f"line {number + 1}: {type(error).__name__}: {error}"
+                replay.judge_again(line)
+        except (KeyError, TypeError, ValueError) as error:
+            return num_verdicts, f"line {number + 1}: {error}"
     return num_verdicts, None
+
+
+class Replay:
+    """The evidence as it was after each line of a record."""
+
+    def __init__(self) -> None:
+        self._params: PromoteParams | None = None
+        self._evidence: Evidence | None = None
+
+    @property
+    def evidence(self) -> Evidence:
+        """What is known by now. Raises ValueError before the line that opens the record."""
+        if self._evidence is None:
+            raise ValueError("the record does not begin with a line of kind opened")
+        return self._evidence
+
+    def take(self, line: dict[str, Any]) -> None:
+        """Take the next line in. Raises KeyError, TypeError or ValueError when it is not one."""
+        if line["kind"] == "opened":
+            self._params = PromoteParams.model_validate(line["params"])
+            self._evidence = no_evidence(self._params)
+        elif line["kind"] == "state":
+            self._evidence = enter_state(self.evidence)
+        elif line["kind"] == "evidence":
+            assert self._params is not None
+            counted = self.evidence.model_copy(update={name: line["counts"][name] for name in COUNTS})
+            samples = [Sample(*row) for row in line["samples"]]
+            self._evidence = add_samples(counted, samples, line["mode"], self._params)
+
+    def judge_again(self, line: dict[str, Any]) -> None:
+        """Raises ValueError when the verdict in `line` is not what follows from the evidence."""
+        position = Position(State(line["state"]), line["step"])
+        if position.state not in JUDGED or self._params is None:
+            raise ValueError(f"there can be no verdict in {position}")
+        found = judge(self.evidence, self._params, position, Situation(**line["situation"]))
+        written = Verdict.model_validate(line["verdict"])
+        if (found.decision, found.num) != (written.decision, written.num):
+            raise ValueError(f"the verdict says {written.decision}, computed anew it is {found.decision}")
+        for ours, theirs in zip(found.figures, written.figures, strict=True):
+            if ours.metric != theirs.metric or abs(ours.ln_e - theirs.ln_e) > _LN_E_TOLERANCE:
+                raise ValueError(f"{theirs.metric}: ln e is {ours.ln_e:.6f} computed anew, not {theirs.ln_e:.6f}")
+
+
+def replay_record(path: Path) -> Evidence:
+    """The evidence that a record holds. Raises ProjectError when the record is damaged."""
+    replay = Replay()
+    for number, line in enumerate(read_record(path)):
+        try:
+            replay.take(line)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ProjectError(
+                f"{path.name}:{number + 1} is not a line of a record: {error}",
+                "Restore the file, or give the promotion up: tca promotion abort",
+            ) from None
+    return replay.evidence
 
 
 def evidence_line(before: Evidence, after: Evidence, samples: tuple[Sample, ...], mode: str) -> dict[str, Any]:
@@ -160,19 +217,6 @@ def evidence_line(before: Evidence, after: Evidence, samples: tuple[Sample, ...]
     if not samples and all(getattr(before, name) == value for name, value in counts.items() if name != "cursor"):
         return {}
     return {"mode": mode, "counts": counts, "samples": [sample.row() for sample in samples]}
-
-
-def replay_evidence(evidence: Evidence, line: dict[str, Any], params: PromoteParams) -> Evidence:
-    """Take an evidence line in again."""
-    counted = evidence.model_copy(update={name: line["counts"][name] for name in COUNTS})
-    return add_samples(counted, [Sample(*row) for row in line["samples"]], line["mode"], params)
-
-
-def _judge_again(evidence: Evidence, line: dict[str, Any], params: PromoteParams) -> Verdict:
-    position = Position(State(line["state"]), line["step"])
-    if position.state not in JUDGED:
-        raise ValueError(f"a verdict in {position}")
-    return judge(evidence, params, position, Situation(**line["situation"]))
 
 
 def _cut_torn_line(path: Path) -> list[bytes]:

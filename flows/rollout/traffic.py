@@ -45,6 +45,9 @@ class Traffic(Protocol):
     def start(self, version: str, digest: str) -> Backend:
         """Have the version running, and say where. Idempotent: one that runs already is found again."""
 
+    def find(self, version: str, digest: str) -> Backend | None:
+        """The running one, if it runs."""
+
     def is_alive(self, backend: Backend) -> bool: ...
 
     def is_ready(self, backend: Backend) -> bool: ...

@@ -27,6 +27,9 @@ TrainOnce = Callable[[int, dict[str, Any], EpochReport], float]
 """`(trial number, values of train's keys, report)` to the trial's mAP50-95."""
 
 
+_BROKEN_OFF = "broken_off"
+
+
 class TrialRow(BaseModel):
     """One trial of the study."""
 
@@ -61,8 +64,8 @@ def search(
     """Run what is missing of `params.trials` trials, and report on the whole study.
 
     The study lives in the journal file `storage_path` and is found again as long as space, epochs, sampler, pruner and
-    seed stay the same. One process at a time: a trial that is still marked as running was broken off; its values are
-    tried again first.
+    seed stay the same. One process at a time: a trial that was interrupted, or is still marked as running, was broken
+    off; its values are tried again first.
 
     Raises:
         ParamsError: The space names a value that training refuses.
@@ -85,7 +88,11 @@ def search(
             if epoch < params.epochs and trial.should_prune():
                 raise optuna.TrialPruned
 
-        return train(trial.number, values, report)
+        try:
+            return train(trial.number, values, report)
+        except KeyboardInterrupt:
+            trial.set_user_attr(_BROKEN_OFF, True)
+            raise
 
     missing = max(0, total - _num_finished(study))
     if missing:
@@ -140,9 +147,14 @@ def _pruner(params: TuneParams) -> BasePruner:
 def _retry_broken(study: Study) -> None:
     from optuna.trial import TrialState
 
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        study.enqueue_trial(trial.params)
-        study.tell(trial.number, state=TrialState.FAIL)
+    trials = study.get_trials(deepcopy=False)
+    retried = {trial.user_attrs.get("retry_of") for trial in trials}
+    for trial in trials:
+        killed = trial.state == TrialState.RUNNING
+        if killed:
+            study.tell(trial.number, state=TrialState.FAIL)
+        if (killed or _BROKEN_OFF in trial.user_attrs) and trial.number not in retried:
+            study.enqueue_trial(trial.params, user_attrs={"retry_of": trial.number})
 
 
 def _num_finished(study: Study) -> int:

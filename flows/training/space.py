@@ -21,7 +21,7 @@ def check_space(space: Mapping[str, Range | Choices]) -> None:
     for key, choice in space.items():
         bounds = [] if isinstance(choice, Choices) else [_number(key, bound) for bound in (choice.low, choice.high)]
         field = TrainParams.model_fields[key]
-        annotation: Any = Annotated[(field.annotation, *field.metadata)]
+        annotation: Any = Annotated[(field.annotation, field)]
         allowed: TypeAdapter[Any] = TypeAdapter(annotation)
         for value in choice.choices if isinstance(choice, Choices) else bounds:
             try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +86,18 @@ class FakeDetector:
         return web.json_response(answer, status=self.status, headers=self.headers)
 
 
+@dataclass(frozen=True)
+class Got:
+    """An answer, read to its end."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> dict[str, Any]:
+        return dict(json.loads(self.body))
+
+
 class Bench:
     """A router with its client: frames in, observations out."""
 
@@ -119,15 +133,12 @@ class Bench:
         async with self.client.put(url, json=snapshot, headers=self.authorization) as response:
             return response.status, await response.json()
 
-    async def detect(
-        self, camera: str = "cam01", request_id: str | None = None, body: bytes = b"frame"
-    ) -> aiohttp.ClientResponse:
+    async def detect(self, camera: str = "cam01", request_id: str | None = None, body: bytes = b"frame") -> Got:
         headers = {"x-camera-id": camera, "content-type": "image/jpeg"}
         if request_id is not None:
             headers["x-request-id"] = request_id
         async with self.client.post(f"{self.url}/v1/detect?conf=0.3", data=body, headers=headers) as response:
-            await response.read()
-            return response
+            return Got(response.status, response.headers, await response.read())
 
     async def get(self, path: str) -> dict[str, Any]:
         async with self.client.get(self.admin_url + path, headers=self.authorization) as response:

@@ -15,8 +15,8 @@ def served_by(response: Any) -> tuple[int, str, str]:
     return response.status, response.headers["x-served-by"], response.headers["x-served-version"]
 
 
-async def code(response: Any) -> str:
-    return str((await response.json())["error"]["code"])
+def code(response: Any) -> str:
+    return str(response.json()["error"]["code"])
 
 
 CHAMPION = (200, "champion", "1")
@@ -25,15 +25,15 @@ CANDIDATE = (200, "candidate", "2")
 
 async def test_without_a_champion_there_is_a_clear_no(bench: Any) -> None:
     response = await bench.detect(request_id="id-1")
-    assert (response.status, await code(response), response.headers["retry-after"]) == (503, "no_champion", "1")
-    assert (await response.json())["error"]["request_id"] == "id-1"
+    assert (response.status, code(response), response.headers["retry-after"]) == (503, "no_champion", "1")
+    assert response.json()["error"]["request_id"] == "id-1"
 
 
 async def test_the_champion_answers(bench: Any) -> None:
     await bench.route("champion")
     response = await bench.detect(request_id="id-1", body=b"x" * 200_000)
     assert served_by(response) == CHAMPION
-    assert (await response.json())["request_id"] == response.headers["x-request-id"] == "id-1"
+    assert response.json()["request_id"] == response.headers["x-request-id"] == "id-1"
     seen = bench.champion.seen[0]
     assert (seen.path_qs, seen.content_type, seen.headers["x-camera-id"]) == (
         "/v1/detect?conf=0.3",
@@ -52,11 +52,20 @@ async def test_a_missing_request_id_is_made(bench: Any) -> None:
 @pytest.mark.parametrize("status", [200, 400, 404, 413, 422, 429, 500, 503])
 async def test_answers_are_relayed_as_they_are(bench: Any, status: int) -> None:
     bench.champion.status, bench.champion.body = status, b"\x00raw"
-    bench.champion.headers = {"content-type": "image/x-own", "etag": '"7"', "retry-after": "9", "keep-alive": "timeout=5"}
+    bench.champion.headers = {
+        "content-type": "image/x-own",
+        "etag": '"7"',
+        "retry-after": "9",
+        "keep-alive": "timeout=5",
+    }
     await bench.route("champion")
     response = await bench.detect()
-    assert (response.status, await response.read()) == (status, b"\x00raw")
-    assert (response.content_type, response.headers["etag"], response.headers["retry-after"]) == ("image/x-own", '"7"', "9")
+    assert (response.status, response.body) == (status, b"\x00raw")
+    assert (response.headers["content-type"], response.headers["etag"], response.headers["retry-after"]) == (
+        "image/x-own",
+        '"7"',
+        "9",
+    )
     assert "keep-alive" not in response.headers
 
 
@@ -75,7 +84,12 @@ async def test_mode_champion_observes_the_champion_only(bench: Any) -> None:
     await bench.route("champion")
     await bench.detect("cam03", "id-1")
     (seen,) = await bench.observations(1)
-    assert (seen["camera"], seen["request_id"], seen["served_by"], seen["fallback"]) == ("cam03", "id-1", "champion", False)
+    assert (seen["camera"], seen["request_id"], seen["served_by"], seen["fallback"]) == (
+        "cam03",
+        "id-1",
+        "champion",
+        False,
+    )
     assert (seen["mode"], seen["promotion"], seen["candidate"]) == ("champion", 7, None)
     assert seen["champion"]["detections"] == [[1.0, 2.0, 30.5, 40.0, 0.75, 2]]
     assert seen["champion"]["status"] == 200 and seen["champion"]["latency_ms"] > 0
@@ -132,7 +146,7 @@ class TestBusy:
         waiting = [asyncio.ensure_future(bench.detect()) for _ in range(3)]
         await bench.until(lambda: bench.champion.num_waiting == 3)
         response = await bench.detect()
-        assert (response.status, await code(response), response.headers["retry-after"]) == (503, "overloaded", "1")
+        assert (response.status, code(response), response.headers["retry-after"]) == (503, "overloaded", "1")
         bench.champion.gate.set()
         assert [served_by(await frame) for frame in waiting] == [CHAMPION] * 3
         assert len(await bench.observations(3)) == 3
@@ -178,7 +192,7 @@ async def test_a_canary_frame_is_also_judged_by_the_champion(bench: Any) -> None
     await bench.route("canary", 1.0)
     bench.champion.detections = []
     response = await bench.detect(request_id="id-1")
-    assert served_by(response) == CANDIDATE and len((await response.json())["detections"]) == 1
+    assert served_by(response) == CANDIDATE and len(response.json()["detections"]) == 1
     (seen,) = await bench.observations(1)
     assert (seen["served_by"], seen["fallback"], seen["mode"]) == ("candidate", False, "canary")
     assert (seen["champion"]["detections"], len(seen["candidate"]["detections"])) == ([], 1)
@@ -234,8 +248,8 @@ class TestShortBudget:
         bench.champion.gate = bench.candidate.gate = asyncio.Event()
         await bench.route("canary", 1.0)
         response = await bench.detect()
-        assert (response.status, await code(response), response.headers["retry-after"]) == (503, "no_answer", "1")
-        details = (await response.json())["error"]["details"]
+        assert (response.status, code(response), response.headers["retry-after"]) == (503, "no_answer", "1")
+        details = response.json()["error"]["details"]
         assert details == {"champion": "no answer within 50 ms", "candidate": "no answer within 50 ms"}
 
 
@@ -277,7 +291,7 @@ async def test_a_champion_that_is_gone_is_a_clear_503(bench: Any) -> None:
     await bench.champion.stop()
     await bench.route("champion")
     response = await bench.detect(request_id="id-1")
-    assert (response.status, await code(response), response.headers["x-request-id"]) == (503, "no_answer", "id-1")
+    assert (response.status, code(response), response.headers["x-request-id"]) == (503, "no_answer", "id-1")
     assert (await bench.get("/stats"))["errors_total"] == 1
 
 

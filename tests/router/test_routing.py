@@ -16,10 +16,8 @@ TWO = {"version": "2", "digest": "d2", "url": "http://127.0.0.1:4002"}
 
 
 def tree(**changes: Any) -> dict[str, Any]:
-    plain = {
-        "epoch": 1, "generation": 1, "mode": "champion", "share": 0, "promotion": None, "champion": ONE, "candidate": None
-    }  # fmt: skip
-    return {**plain, **changes}
+    plain = {"epoch": 1, "generation": 1, "mode": "champion", "share": 0, "promotion": None}
+    return {**plain, "champion": ONE, "candidate": None, **changes}
 
 
 def snapshot(**changes: Any) -> Snapshot:
@@ -35,7 +33,10 @@ def snapshot(**changes: Any) -> Snapshot:
         ({"generation": -1}, "generation"),
         ({"mode": "shadow"}, "mode shadow needs champion, candidate and promotion"),
         ({"mode": "canary", "candidate": TWO}, "needs champion, candidate and promotion"),
-        ({"mode": "canary", "candidate": ONE, "promotion": 1}, "champion and candidate are both at http://127.0.0.1:4001"),
+        (
+            {"mode": "canary", "candidate": ONE, "promotion": 1},
+            "champion and candidate are both at http://127.0.0.1:4001",
+        ),
         ({"champion": {**ONE, "url": "https://x:1"}}, "champion.url: must be http://HOST:PORT, without a path"),
         ({"champion": {**ONE, "url": "http://x:1/path"}}, "without a path"),
         ({"champion": {**ONE, "url": "http://x"}}, "http://HOST:PORT"),
@@ -65,7 +66,9 @@ async def test_the_first_snapshot_may_have_any_number(tmp_path: Path) -> None:
 
 
 @given(orders=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=12))
-async def test_what_counts_never_goes_back(tmp_path_factory: pytest.TempPathFactory, orders: list[tuple[int, int]]) -> None:
+async def test_what_counts_never_goes_back(
+    tmp_path_factory: pytest.TempPathFactory, orders: list[tuple[int, int]]
+) -> None:
     table = RoutingTable(tmp_path_factory.mktemp("state") / "routing.json")
     for turn, (epoch, generation) in enumerate(orders):
         before = table.current

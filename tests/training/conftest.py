@@ -39,7 +39,9 @@ class Trained:
     progress: list[tuple[int, int, str]]
 
 
-def draw_frames(root: Path, classes: tuple[str, ...] = ("car", "bus"), size_wh: tuple[int, int] = (96, 64)) -> TinyFrames:
+def draw_frames(
+    root: Path, classes: tuple[str, ...] = ("car", "bus"), size_wh: tuple[int, int] = (96, 64)
+) -> TinyFrames:
     dice = random.Random(5)
     splits = {}
     for split, count in (("train", 8), ("val", 4)):
@@ -65,7 +67,19 @@ def draw_frame(root: Path, frame: TinyFrame, size_wh: tuple[int, int], dice: ran
     (root / frame.label).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def make_params(**changes: object) -> TrainParams:
+@pytest.fixture(scope="session")
+def draw() -> Callable[..., TinyFrames]:
+    """`draw(root, classes, size_wh)` draws the frames."""
+    return draw_frames
+
+
+@pytest.fixture(scope="session")
+def make_params() -> Callable[..., TrainParams]:
+    """Sound parameters of a tiny training, with some replaced."""
+    return _params
+
+
+def _params(**changes: object) -> TrainParams:
     values: dict[str, object] = {
         "start_from": "model",
         "model": "yolo11n.yaml",
@@ -82,10 +96,6 @@ def make_params(**changes: object) -> TrainParams:
         "precision": "fp32",
     }
     return TrainParams.model_validate({**values, **changes})
-
-
-def content_of(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 @pytest.fixture(scope="session")
@@ -105,7 +115,7 @@ def train(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Trained]:
         def progress(done: int, total: int, note: str) -> None:
             told.append((done, total, note))
 
-        report = train_detector(frames, make_params(**changes), seed, out_dir, epochs.append, progress, start)
+        report = train_detector(frames, _params(**changes), seed, out_dir, epochs.append, progress, start)
         return Trained(report, out_dir, epochs, told)
 
     return run

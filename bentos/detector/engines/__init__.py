@@ -82,7 +82,7 @@ def require_library(spec: ModelSpec) -> None:
     installed = _installed_version(names)
     if installed is None:
         wanted = f"{names[0]}=={_release(expected)}" if expected else names[0]
-        raise EngineUnavailable(f"this model needs {names[0]}, which is not installed. Install it: pip install {wanted}")
+        raise EngineUnavailable(f"this model needs {names[0]}, which is not installed. Remedy: pip install {wanted}")
     if expected is not None and _release(expected) != _release(installed):
         raise EngineUnavailable(
             f"engine built with {names[0]} {_release(expected)}; this machine has {_release(installed)}. "

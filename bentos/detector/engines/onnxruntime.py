@@ -37,7 +37,7 @@ class OnnxRuntimeEngine:
             self._session = onnxruntime.InferenceSession(model_dir / spec.engine.file, options, providers=[provider])
         except Exception as error:  # its exceptions share no base class
             reason = " ".join(str(error).split())
-            raise ModelRefused(f"{spec.engine.file}: ONNX Runtime refuses it: {reason}. Re-export: tca export") from None
+            raise ModelRefused(f"ONNX Runtime refuses {spec.engine.file}: {reason}. Re-export: tca export") from None
         if provider not in self._session.get_providers():
             raise EngineUnavailable(f"ONNX Runtime could not start {provider}: check the CUDA libraries and driver")
         self._input = self._session.get_inputs()[0].name

@@ -25,7 +25,9 @@ class OpenVinoEngine:
     OpenVINO finds best, each on its share of the cores.
     """
 
-    def __init__(self, model_dir: Path, spec: ModelSpec, *, num_threads: int | None = None, hint: Hint = "latency") -> None:
+    def __init__(
+        self, model_dir: Path, spec: ModelSpec, *, num_threads: int | None = None, hint: Hint = "latency"
+    ) -> None:
         import openvino
 
         config: dict[str, Any] = {
@@ -37,7 +39,8 @@ class OpenVinoEngine:
         try:
             self._compiled = openvino.Core().compile_model(model_dir / spec.engine.file, "CPU", config)
         except RuntimeError as error:
-            raise ModelRefused(f"{spec.engine.file}: OpenVINO refuses it: {_first_line(error)}. Re-export: tca export") from None
+            reason = _last_line(error)
+            raise ModelRefused(f"OpenVINO refuses {spec.engine.file}: {reason}. Re-export: tca export") from None
         self._output = self._compiled.output(0)
         self.max_batch = _MAX_BATCH
         streams = 1 if hint == "latency" else int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
@@ -62,6 +65,6 @@ class OpenVinoEngine:
         del self._compiled
 
 
-def _first_line(error: Exception) -> str:
+def _last_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,145 @@
+"""What a promotion does to the world, each effect in the same way: INTENT, look, act if need be, look again, DONE.
+
+Because every effect looks before it acts and may be repeated, a controller that was killed anywhere simply does the
+effects of its state again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bentos.router.routing import Backend, Snapshot
+from flows.errors import Conflict, ServiceError
+from flows.rollout.journal import Journal
+from flows.rollout.leases import Lease
+from flows.rollout.record import Record
+from flows.rollout.traffic import Clock, Registry, Traffic, Version
+
+POLL_S = 0.5
+LEASE_S = 30.0
+
+
+@dataclass(frozen=True)
+class Routing:
+    """The content of a routing snapshot, without its fence."""
+
+    mode: str
+    champion: Backend | None
+    candidate: Backend | None = None
+    share: float = 0.0
+    promotion: int | None = None
+
+    def is_in(self, snapshot: Snapshot) -> bool:
+        """Whether `snapshot` says this."""
+        return self == Routing(snapshot.mode, snapshot.champion, snapshot.candidate, snapshot.share, snapshot.promotion)
+
+    def fenced(self, epoch: int, generation: int) -> Snapshot:
+        """The snapshot that says this."""
+        content = {name: getattr(self, name) for name in ("mode", "champion", "candidate", "share", "promotion")}
+        return Snapshot(epoch=epoch, generation=generation, **content)
+
+
+@dataclass(frozen=True)
+class Effects:
+    """The effects of one promotion under one lease. Any may raise Conflict, ServiceError or OutsideError."""
+
+    journal: Journal
+    lease: Lease
+    promotion: int
+    record: Record
+    traffic: Traffic
+    registry: Registry
+    clock: Clock
+
+    def start(self, state: str, version: Version) -> Backend:
+        """Have a version running."""
+        self._do(
+            state,
+            f"start version {version.version}",
+            lambda: self.traffic.find(version.version, version.digest) is not None,
+            lambda: self.traffic.start(version.version, version.digest),
+        )
+        found = self.traffic.find(version.version, version.digest)
+        assert found is not None
+        return found
+
+    def stop(self, state: str, backend: Backend, grace_s: float) -> None:
+        """Have a version stopped, when nothing is in flight there or after `grace_s`."""
+        self.wait_until(lambda: self._in_flight(backend) == 0, grace_s)
+        self._do(
+            state,
+            f"stop version {backend.version}",
+            lambda: not self.traffic.is_alive(backend),
+            lambda: self.traffic.stop(backend, grace_s),
+        )
+
+    def enthrone(self, state: str, version: Version) -> None:
+        """Have a version reign in the registry."""
+
+        def reigns() -> bool:
+            champion = self.registry.champion()
+            return champion is not None and (champion.version, champion.digest) == (version.version, version.digest)
+
+        # Alias and pointer are two things: the act is repeated even where the alias is right already.
+        self._do(
+            state,
+            f"enthrone version {version.version}",
+            lambda: False,
+            lambda: self.registry.set_champion(version.version, version.digest),
+            reigns,
+        )
+
+    def route(self, state: str, wanted: Routing) -> None:
+        """Have the router route so, under the epoch of this lease."""
+
+        def routed() -> bool:
+            current = self.traffic.routing()
+            return current.epoch == self.lease.epoch and wanted.is_in(current)
+
+        def act() -> None:
+            current = self.traffic.routing()
+            if current.epoch > self.lease.epoch:
+                raise Conflict(
+                    f"the router follows epoch {current.epoch}, this controller is of epoch {self.lease.epoch}",
+                    "Another controller took over; nothing was changed",
+                )
+            generation = current.generation + 1 if current.epoch == self.lease.epoch else 1
+            self.traffic.route(wanted.fenced(self.lease.epoch, generation))
+
+        share = f" {wanted.share:.0%}" if wanted.mode == "canary" else ""
+        champion = "none" if wanted.champion is None else wanted.champion.version
+        self._do(state, f"route {wanted.mode}{share}, champion {champion}", routed, act)
+
+    def wait_until(self, condition: Callable[[], bool], limit_s: float) -> bool:
+        """Poll `condition`, renewing the lease; False when it did not come true within `limit_s`."""
+        deadline = self.clock.now() + limit_s
+        while not condition():
+            if self.clock.now() >= deadline:
+                return False
+            self.renew()
+            self.clock.sleep(POLL_S)
+        return True
+
+    def renew(self) -> None:
+        """Keep the lease. Raises Conflict when it was lost."""
+        self.journal.renew(self.lease, self.clock.now(), LEASE_S)
+
+    def _in_flight(self, backend: Backend) -> int:
+        return int(self.traffic.stats().get("in_flight", {}).get(backend.url, 0))
+
+    def _do(
+        self,
+        state: str,
+        name: str,
+        look: Callable[[], bool],
+        act: Callable[[], object],
+        look_again: Callable[[], bool] | None = None,
+    ) -> None:
+        self.journal.intend(self.lease, self.promotion, name, self.clock.now())
+        if not look():
+            act()
+            if not (look_again or look)():
+                raise ServiceError(f"{name}: it was done but cannot be seen", "Run the same command again")
+        self.record.append("effect", state, name, self.clock.now())
+        self.journal.complete(self.lease, self.promotion, name, self.clock.now())
