@@ -36,7 +36,6 @@ class ListedVersion:
     accuracy: str
     data_md5: str
     git_commit: str
-    bento: str
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,6 @@ def _read_registry(registry: Registry) -> list[ListedVersion]:
             accuracy=one.tags.get("tca.accuracy", ""),
             data_md5=one.tags.get("tca.data_md5", ""),
             git_commit=one.tags.get("tca.git_commit", ""),
-            bento=one.tags.get("tca.bento", ""),
         )
         for one in reversed(registry.versions())
     ]
@@ -163,16 +161,15 @@ def _verdict(project: Project) -> tuple[str, bool]:
 def _versions(versions: list[ListedVersion] | str) -> str:
     if isinstance(versions, str):
         return f"<p>{escape(versions)}</p>"
-    headers = ("Version", "Role", "mAP50-95", "Digest", "Data", "Commit", "Bento")
+    headers = ("Version", "Role", "mAP50-95", "Digest", "Data", "Commit")
     rows = [
         (
             one.version,
             ", ".join(one.aliases),
             _three_digits(one.accuracy),
-            _code(one.digest[:12]),
+            _code(one.digest[:8]),
             _code(one.data_md5[:8]),
             _code(one.git_commit[:8]),
-            _code(one.bento),
         )
         for one in versions
     ]
@@ -200,7 +197,12 @@ def _report_rows(folder: Path) -> Iterator[tuple[object, ...]]:
         record = _read_json(folder / f"{name}.json")
         verdict = ("✓ passed" if record["passed"] else "✗ refused") if "passed" in record else ""
         target = f"{name}.html" if name in pages else f"{name}.json"
-        yield _link(target, name), verdict, record.get("sentence", ""), record.get("finished_at", "")
+        yield (
+            _link(target, name),
+            verdict,
+            record.get("sentence", ""),
+            str(record.get("finished_at", "")).replace("T", " "),
+        )
 
 
 def _services(project: Project) -> str:
@@ -233,4 +235,4 @@ def _link(href: str, text: str) -> Markup:
 
 
 def _code(text: str) -> Markup:
-    return Markup(f"<code>{escape(text)}</code>")
+    return Markup(f'<code style="white-space:nowrap">{escape(text)}</code>')

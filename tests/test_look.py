@@ -68,7 +68,7 @@ def test_the_page_leads_to_what_is_there(project: Project) -> None:
     (project.reports / "data_docs").mkdir()
     (project.reports / "data_docs" / "index.html").write_text("x", encoding="utf-8")
     register(project.home, ServiceRecord("router", 2**22 + 1, 0.0, "http://127.0.0.1:3000", "router.log"))
-    versions = [ListedVersion("2", ("champion",), "f" * 64, "0.5634", "abc", "def", "detector:ff")]
+    versions = [ListedVersion("2", ("champion",), "f" * 64, "0.5634", "abc", "def")]
     text = index_page(project, versions)
     assert "Version 2 reigns, digest ffffffffffff." in text
     for href in ("validate.html", "train.json", "data_docs/index.html", "http://127.0.0.1:3000"):

@@ -76,7 +76,7 @@ class Forwarder:
 
     async def handle(self, request: Request) -> Reply:
         """Answer a client."""
-        request_id = read_request_id(request)
+        request_id = read_request_id(request.headers)
         snapshot = self._table.current
         if snapshot.champion is None:
             return self._own(503, "no_champion", "no model is in service yet: start it with `tca serve`", request_id)
@@ -104,7 +104,7 @@ class Forwarder:
         await asyncio.gather(*self._copies, return_exceptions=True)
 
     def _own(self, status: int, code: str, message: str, request_id: bytes) -> Reply:
-        self._metrics.count_answer("router", status, 0.0)
+        self._metrics.count_answer("router", status, None)
         return error_reply(status, code, message, request_id=request_id, retry_after_s=1)
 
     async def _pass_on(self, request: Request, request_id: bytes, champion: Backend) -> tuple[str, Reply]:

@@ -14,7 +14,7 @@ from typing import cast
 
 import httptools
 
-from bentos.router.messages import Headers, Reply, Request, error_reply, render_reply
+from bentos.router.messages import Headers, Reply, Request, error_reply, read_request_id, render_reply
 
 Handler = Callable[[Request], Awaitable[Reply]]
 _log = logging.getLogger("router")
@@ -199,7 +199,8 @@ class Connection(asyncio.Protocol):
     def _refuse_body(self) -> None:
         limit = self._listener.limits.body_bytes
         message = f"the body is larger than {limit // 1024**2} MB ({limit} bytes): send a smaller image"
-        self._refuse(error_reply(413, "body_too_large", message, details={"limit_bytes": limit}))
+        request_id = read_request_id(self._headers)
+        self._refuse(error_reply(413, "body_too_large", message, request_id=request_id, details={"limit_bytes": limit}))
 
     def _refuse(self, reply: Reply) -> None:
         """Answer `reply` after what is in flight, then close; what still arrives is thrown away."""
@@ -228,7 +229,8 @@ class Connection(asyncio.Protocol):
             raise
         except Exception:
             _log.exception("a defect of the router")
-            reply = error_reply(500, "internal", "a defect of the router; its log has the trace")
+            message = "a defect of the router; its log has the trace"
+            reply = error_reply(500, "internal", message, request_id=read_request_id(request.headers))
         self._task = None
         last = not request.keep_alive or (self._closing and not self._waiting and not self._reading)
         self._write(reply, not last, is_head=request.method == b"HEAD")

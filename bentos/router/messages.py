@@ -41,7 +41,7 @@ class Request:
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of `name` (lower case), or None."""
-        return next((value for key, value in self.headers if key == name), None)
+        return first_value(self.headers, name)
 
 
 @dataclass(slots=True)
@@ -54,9 +54,14 @@ class Reply:
     after_sent: Callable[[], None] | None = None
 
 
-def read_request_id(request: Request) -> bytes:
+def first_value(headers: Headers, name: bytes) -> bytes | None:
+    """The first value of `name` (lower case), or None."""
+    return next((value for key, value in headers if key == name), None)
+
+
+def read_request_id(headers: Headers) -> bytes:
     """The caller's X-Request-ID if it is 1 to 128 visible ASCII characters, else a new one."""
-    given = request.header(b"x-request-id")
+    given = first_value(headers, b"x-request-id")
     return given if given is not None and _REQUEST_ID.match(given) else uuid.uuid4().hex.encode()
 
 

@@ -43,13 +43,14 @@ class Metrics:
         self._recent_ms: deque[float] = deque(maxlen=_RECENT)
         self.num_requests = self.num_fallbacks = self.num_dropped = self.num_errors = 0
 
-    def count_answer(self, served_by: str, status: int, latency_ms: float) -> None:
-        """A client got its answer. 429 and 5xx count as errors."""
+    def count_answer(self, served_by: str, status: int, latency_ms: float | None) -> None:
+        """A client got its answer. 429 and 5xx count as errors. `latency_ms` is None when no back end was asked."""
         self.num_requests += 1
         self.num_errors += status == 429 or status >= 500
-        self._recent_ms.append(latency_ms)
         self._answers.labels(served_by, status).inc()
-        self._seconds.observe(latency_ms / 1000)
+        if latency_ms is not None:
+            self._recent_ms.append(latency_ms)
+            self._seconds.observe(latency_ms / 1000)
 
     def count_backend(self, answer: Answer) -> None:
         """An arm answered, or failed to."""

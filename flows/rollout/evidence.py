@@ -30,7 +30,8 @@ from flows.rollout.latencies import Latencies
 from flows.rollout.observations import Reading, Sample
 
 NUM_HARM_TESTS = 5
-_HIGHEST_LIMIT = 0.9
+_HIGHEST_LIMIT = 0.999
+"""Where nearly every frame of the old champion was an event, nothing can be held against the new one."""
 Metric = Literal["errors", "latency", "agreement", "bake errors", "bake latency", "error certificate"]
 
 

@@ -65,16 +65,19 @@ def _outcome(journal: Journal, entry: Entry) -> Outcome:
 
 def _sentence(journal: Journal, entry: Entry, outcome: Outcome, evidence: Evidence) -> str:
     version, lost = entry.challenger[0], f"{evidence.lost} of {evidence.frames:,} frames lost"
+    judged = _judged(evidence)
     if outcome == "promoted":
         if entry.champion is None:
             return f"version {version} is the first champion"
-        return f"version {version} promoted over version {entry.champion[0]} on {_judged(evidence)} frames, {lost}"
+        return f"version {version} promoted over version {entry.champion[0]} on {judged} frames, {lost}"
     if outcome == "held":
         return f"version {version} held in {entry.position.held_from}: {entry.sentence}"
     left = _left_in(journal, entry.id)
     if outcome == "aborted":
         return f"version {version} {entry.sentence} (in {left})"
-    return f"version {version} rolled back in {left} after {_judged(evidence)} frames: {entry.sentence}; {lost}"
+    if not evidence.frames:
+        return f"version {version} rolled back in {left}: {entry.sentence}"
+    return f"version {version} rolled back in {left} after {judged} frames: {entry.sentence}; {lost}"
 
 
 def _left_in(journal: Journal, promotion: int) -> str:

@@ -135,7 +135,7 @@ def test_without_a_good_answer_there_is_no_latency(service: Service, frames: Pat
 
 
 def test_latency_counts_from_the_scheduled_moment(service: Service, frames: Path) -> None:
-    """The first answer takes 300 ms; the frames that were due meanwhile waited too, though each was answered at once."""
+    """The first answer takes 300 ms; the frames due meanwhile waited too, though each was answered at once."""
     service.hold_first_s = 0.3
     report = replay(frames, service.url, 1, 50.0, 0.4)
     assert (report.sent, report.exactly_once) == (20, 20)

@@ -101,11 +101,12 @@ async def test_a_body_over_the_limit_is_refused_and_the_client_can_read_why(host
     else:
         head, body = b"content-length: %d\r\n\r\n" % size, b"x" * size
     reader, writer = await host.connect()
-    writer.write(POST + head + body)
+    writer.write(POST + b"x-request-id: id-1\r\n" + head + body)
     await writer.drain()
     status, answer = await read_answer(reader)
     writer.close()
     assert (status, code(answer), host.seen) == (413, "body_too_large", [])
+    assert orjson.loads(answer)["error"]["request_id"] == "id-1"
 
 
 async def test_who_expects_100_continue_gets_it(host: Host) -> None:
