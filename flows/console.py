@@ -41,6 +41,15 @@ class Step:
             left = f", {clock(self._left_s(done, total))} left" if 0 < done < total else ""
             _say(f"{self.label} {done}/{total or '?'}  {note}{left}")
 
+    def milestone(self, text: str) -> None:
+        """A line of its own while the step goes on."""
+        _LOG.info("%s: %s", self.label.strip(), text)
+        line = f"{'':<{len(self.label)}} {text}"
+        if self.live is not None:
+            self.live.console.print(line, markup=False, highlight=False)
+        else:
+            _say(line)
+
     def done(self, summary: str) -> None:
         """What the final line says."""
         self.summary = summary

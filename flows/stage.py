@@ -33,7 +33,7 @@ except ProjectError:  # imported outside a project (a worker, a test): the flow 
     apply_environment(Project(Path.cwd()))
 
 from prefect import Flow, flow, task
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
@@ -65,6 +65,10 @@ class StageRun:
             function
         )
         return wrapped
+
+    def table(self, rows: list[dict[str, Any]]) -> None:
+        """Show `rows` as a Prefect table artifact of this stage."""
+        create_table_artifact(rows, key=f"{self.name}-figures", description=f"Figures of {self.name}")
 
     def registry(self) -> Registry:
         """The model registry of this project."""

@@ -47,7 +47,7 @@ def replay(
     from flows.serving import replay_cameras
     from flows.settings import find_project
 
-    report = replay_cameras(find_project, source, cameras, fps, seconds or None, url)
+    report = replay_cameras(find_project(), source, cameras, fps, seconds or None, url)
     print(json.dumps(report.model_dump(mode="json"), indent=1) if as_json else report.text())
     if report.lost:
         raise typer.Exit(1)
@@ -66,7 +66,7 @@ def rollback(as_json: AsJson = False) -> None:
 
 def down() -> None:
     """Stop every local service of this project."""
-    from flows.serving import stop_services
+    from flows.services import stop_services
     from flows.settings import find_project
 
     stopped = stop_services(find_project())

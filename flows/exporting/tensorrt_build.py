@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from bentos.detector.contract import EngineSpec, Precision
+from bentos.detector.engines.tensorrt import device_name
+from bentos.detector.errors import LoadError
 from flows.errors import EngineUnavailable
 from flows.exporting.graph import INPUT
 
@@ -18,17 +20,19 @@ MAX_BATCH, USUAL_BATCH = 8, 4
 _INSTALL = "Install it on a machine with an NVIDIA GPU: pip install 'its-camera-ai[tensorrt]'"
 
 
-def require_tensorrt() -> Any:
-    """The tensorrt module. Raises EngineUnavailable without the library or without a GPU."""
+def require_tensorrt() -> tuple[Any, str]:
+    """The tensorrt module, and the GPU as model.json names it. Raises EngineUnavailable without library or GPU."""
     try:
         import tensorrt
-    except ImportError:
-        raise EngineUnavailable("TensorRT is not installed", _INSTALL) from None
-    import torch
-
-    if not torch.cuda.is_available():
-        raise EngineUnavailable("TensorRT needs an NVIDIA GPU, and PyTorch sees none", "Choose export.engine=openvino")
-    return tensorrt
+        from cuda.bindings import runtime
+    except ImportError as error:
+        raise EngineUnavailable(f"TensorRT is not installed (there is no {error.name})", _INSTALL) from None
+    try:
+        return tensorrt, device_name(runtime)
+    except LoadError as error:
+        raise EngineUnavailable(
+            f"TensorRT needs an NVIDIA GPU ({error.message})", "Choose export.engine=openvino"
+        ) from None
 
 
 def build_tensorrt(
@@ -42,7 +46,7 @@ def build_tensorrt(
     Raises:
         EngineUnavailable: No library, no GPU, no such precision, or the graph is refused.
     """
-    trt = require_tensorrt()
+    trt, gpu = require_tensorrt()
     logger = trt.Logger(trt.Logger.ERROR)
     builder = trt.Builder(logger)
     network = _parse(trt, builder, logger, onnx_file)
@@ -56,15 +60,7 @@ def build_tensorrt(
     path.write_bytes(bytes(plan))
     timing_cache.write_bytes(bytes(config.get_timing_cache().serialize()))
     versions = {"tensorrt": str(trt.__version__)}
-    return EngineSpec(kind="tensorrt", file=path.name, precision=precision, versions=versions, device=describe_gpu())
-
-
-def describe_gpu() -> str:
-    """Name and compute capability of the GPU: `NVIDIA H200 (compute capability 9.0)`."""
-    import torch
-
-    major, minor = torch.cuda.get_device_capability(0)
-    return f"{torch.cuda.get_device_name(0)} (compute capability {major}.{minor})"
+    return EngineSpec(kind="tensorrt", file=path.name, precision=precision, versions=versions, device=gpu)
 
 
 def _parse(trt: Any, builder: Any, logger: Any, onnx_file: Path) -> Any:

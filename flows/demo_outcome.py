@@ -1,0 +1,68 @@
+"""What the demo shows at its end: a line for each version, and what to do next."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from flows.serving import registry_of
+from flows.settings import Project
+
+HEADERS = ("", "version", "mAP50-95", "p50 ms", "p99 ms", "verdict and why")
+
+
+def outcome_text(project: Project, address: str) -> str:
+    """The table of versions with accuracy, latency and verdict, and the commands for what comes next."""
+    registry = registry_of(project)
+    champion = registry.champion()
+    accuracy = {one.version: one.tags.get("tca.map50_95", "") for one in registry.versions()}
+    reigning = champion.version if champion else ""
+    rows = [_row(report, accuracy, reigning) for report in _reports(project)]
+    widths = [max(len(row[column]) for row in [HEADERS, *rows]) for column in range(len(HEADERS))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in [HEADERS, *rows]
+    ]
+    frame = next((project.data / "images" / "test").iterdir()).relative_to(project.root)
+    return "\n".join(
+        [
+            "",
+            *lines,
+            "",
+            _frames(project),
+            f"Call it:   curl --data-binary @{frame} -H 'content-type: image/jpeg' {address}/v1/detect",
+            "Look:      .venv/bin/tca ui        (versions, promotions, reports, data docs)",
+            "Stop:      .venv/bin/tca down",
+        ]
+    )
+
+
+def _row(report: dict[str, Any], accuracy: dict[str, str], reigning: str) -> tuple[str, ...]:
+    version = report["challenger_version"]
+    role = "champion" if version == reigning else "rejected" if not report["passed"] else "previous"
+    latency = report["latency_ms"]
+    return (
+        role,
+        f"v{version}",
+        accuracy.get(version, ""),
+        _ms(latency["p50"]),
+        _ms(latency["p99"]),
+        report["sentence"],
+    )
+
+
+def _ms(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0f}"
+
+
+def _reports(project: Project) -> list[dict[str, Any]]:
+    paths = sorted((project.reports / "promotions").glob("*.json"), key=lambda path: int(path.stem))
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+
+def _frames(project: Project) -> str:
+    path = project.reports / "replay.json"
+    if not path.exists():
+        return ""
+    replay = json.loads(path.read_text(encoding="utf-8"))
+    return f"Cameras:   {replay['sent']:,} frames sent during the last act, {replay['lost']} lost\n"

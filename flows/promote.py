@@ -1,0 +1,107 @@
+"""Promote: the challenger comes to the throne under live traffic, on evidence, or is sent away by it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flows.adapters.registry import CHALLENGER, ModelVersion, Registry
+from flows.errors import ProjectError
+from flows.rollout.controller import resume_promotion, run_promotion
+from flows.rollout.journal import latest_promotions, open_journal
+from flows.rollout.report import OnEvent, PromotionReport, RolloutEvent
+from flows.services import ensure_router
+from flows.serving import traffic_of
+from flows.settings import Project
+from flows.stage import StageRun, main, stage
+
+
+@stage(gate="stop", tracked=False)
+def promote(run: StageRun, drill: str = "") -> PromotionReport:
+    """Stage, shadow, canary, bake; what was judged before is not judged again unless forced."""
+    registry, project = run.registry(), run.project
+    challenger = run.step(find_challenger, retries=2)(registry)
+    if not run.force and (before := judged_before(project, registry, challenger)) is not None:
+        return before
+    run.step(ensure_router)(project, run.settings)
+    traffic = traffic_of(project, run.settings, registry, {challenger.version: drill} if drill else {})
+    champion = registry.champion()
+    with open_journal(journal_of(project)) as journal:
+        entry = journal.open_entry()
+        if champion and (entry is None or entry.champion == (champion.version, champion.digest)):
+            traffic.ensure_champion(champion.version, champion.digest)
+        records, watch = records_of(project), watched(run)
+        if entry is not None and entry.challenger == (challenger.version, challenger.digest):
+            report = run.step(resume_promotion)(journal, traffic, registry, records, watch)
+        else:
+            report = run.step(run_promotion)(
+                journal, traffic, registry, challenger, champion, run.params.promote, records, watch
+            )
+    keep_report(project, report)
+    run.table([one.model_dump() for one in report.evidence])
+    return report
+
+
+def find_challenger(registry: Registry) -> ModelVersion:
+    """The registered challenger. Raises ProjectError when there is none."""
+    challenger = registry.by_alias(CHALLENGER)
+    if challenger is None:
+        raise ProjectError("there is no challenger to promote", "Make one: tca package, or all at once: tca release")
+    return challenger
+
+
+def judged_before(project: Project, registry: Registry, challenger: ModelVersion) -> PromotionReport | None:
+    """How the last closed promotion of this very model ended, if there was one."""
+    last = latest_promotions(journal_of(project), limit=1000)
+    if any(not one["closed"] for one in last):
+        return None
+    for one in last:
+        kept = records_of(project) / f"{one['id']}.json"
+        if one["challenger_digest"] == challenger.digest and kept.exists():
+            return _as_of_now(PromotionReport.model_validate_json(kept.read_text(encoding="utf-8")), registry)
+    return None
+
+
+def keep_report(project: Project, report: PromotionReport) -> None:
+    """Keep the report beside the record of its promotion."""
+    (records_of(project) / f"{report.promotion}.json").write_text(report.model_dump_json(indent=1), encoding="utf-8")
+
+
+def journal_of(project: Project) -> Path:
+    """The journal of this project's promotions."""
+    return project.home / "rollout.db"
+
+
+def records_of(project: Project) -> Path:
+    """The folder with a hash-chained record and a report of each promotion."""
+    folder = project.reports / "promotions"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def watched(run: StageRun) -> OnEvent:
+    """Show where the promotion is, and each change of state as a line of its own."""
+    states: list[str] = []
+
+    def on_event(event: RolloutEvent) -> None:
+        if states[-1:] != [event.state]:
+            states.append(event.state)
+            run.shown.milestone(
+                f"{event.state}{f' at {event.share:.0%}' if event.share else ''}  {event.text}".rstrip()
+            )
+        run.shown.progress(event.num, event.num_needed, f"{event.state} {event.num}/{event.num_needed} frames")
+
+    return on_event
+
+
+def _as_of_now(report: PromotionReport, registry: Registry) -> PromotionReport:
+    champion = registry.champion()
+    if not report.passed or (champion is not None and champion.digest == report.challenger_digest):
+        return report
+    sentence = f"version {report.challenger_version} was promoted by promotion {report.promotion} and has been taken back since"
+    return report.model_copy(
+        update={"passed": False, "sentence": f"{sentence}; to judge it again: tca promote --force"}
+    )
+
+
+if __name__ == "__main__":
+    main(promote)

@@ -1,0 +1,246 @@
+"""Batches form by themselves, nobody is lost, and who left costs nothing. A gated engine stands for a slow one."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Future
+from concurrent.futures import wait as wait_all
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bentos.detector.batcher import Batcher, Outcome
+from bentos.detector.detector import Detector
+from bentos.detector.errors import BadImage, EngineFailed, NotReady, Overloaded
+
+PATIENCE_S = 30
+
+
+class GatedEngine:
+    """Lets a batch through when it is told to, and remembers the batches."""
+
+    def __init__(self, engine: Any, *, max_batch: int = 4, num_parallel: int = 1) -> None:
+        self._engine = engine
+        self.max_batch = max_batch
+        self.num_parallel = num_parallel
+        self.sizes: list[int] = []
+        self.entered = threading.Semaphore(0)
+        self.gate = threading.Semaphore(0)
+        self.error: Exception | None = None
+
+    def infer(self, frames: np.ndarray) -> np.ndarray:
+        self.sizes.append(len(frames))
+        self.entered.release()
+        assert self.gate.acquire(timeout=PATIENCE_S)
+        if self.error is not None:
+            raise self.error
+        return self._engine.infer(frames)
+
+    def open(self) -> None:
+        self.gate.release(1000)
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+@pytest.fixture
+def make(fake_dir) -> Iterator[Callable[..., tuple[Batcher, GatedEngine]]]:
+    made: list[tuple[Batcher, GatedEngine]] = []
+
+    def build(max_batch: int = 4, num_parallel: int = 1, **options: Any) -> tuple[Batcher, GatedEngine]:
+        detector = Detector.load(fake_dir)
+        engine = GatedEngine(detector.engine, max_batch=max_batch, num_parallel=num_parallel)
+        detector.engine = engine
+        made.append((Batcher(detector, **options), engine))
+        return made[-1]
+
+    yield build
+    for batcher, engine in made:
+        engine.open()
+        batcher.close(PATIENCE_S)
+
+
+def submit(batcher: Batcher, data: bytes, **options: Any) -> Future[Outcome]:
+    return batcher.submit(data, batcher._detector.spec.thresholds, **options)
+
+
+def wait_placed(batcher: Batcher, num: int) -> None:
+    """Until `num` frames lie in the filling batch."""
+    with batcher._changed:
+        placed = batcher._changed.wait_for(
+            lambda: num == 0 or (batcher._filling is not None and batcher._filling.num_placed >= num), PATIENCE_S
+        )
+    assert placed
+
+
+def test_one_frame_is_answered_like_offline(make, picture) -> None:
+    batcher, engine = make()
+    engine.open()
+    outcome = submit(batcher, picture).result(PATIENCE_S)
+    (expected,) = batcher._detector.detect([picture])
+    np.testing.assert_array_equal(outcome.detections.boxes_xyxy, expected.boxes_xyxy)
+    assert outcome.detections.size_wh == (128, 64)
+    assert outcome.features is None
+    assert outcome.batch_size == 1
+    assert set(outcome.detections.timing_ms) == {"decode", "queue", "inference", "postprocess"}
+    assert batcher.num_waiting == 0
+
+
+def test_a_free_engine_takes_what_is_there(make, picture) -> None:
+    batcher, engine = make()
+    first = submit(batcher, picture)
+    assert engine.entered.acquire(timeout=PATIENCE_S)
+    rest = [submit(batcher, picture) for _ in range(3)]
+    wait_placed(batcher, 3)
+    engine.open()
+    wait_all([first, *rest], PATIENCE_S)
+    assert engine.sizes == [1, 3]
+    assert {future.result().batch_size for future in rest} == {3}
+
+
+def test_batches_never_exceed_their_size_and_nobody_is_lost(make, paint, encode) -> None:
+    sizes: list[int] = []
+    batcher, engine = make(max_batch=3, on_batch=sizes.append, max_queue=100)
+    images = [encode(paint({i % 3: (8, 8, 40, 24)}, (64, 32)), "PNG") for i in range(40)]
+    futures = [submit(batcher, image) for image in images]
+    engine.open()
+    for index, future in enumerate(futures):
+        assert future.result(PATIENCE_S).detections.class_ids.tolist() == [index % 3]
+    assert max(engine.sizes) <= 3
+    assert sum(engine.sizes) == sum(sizes) == 40
+
+
+def test_two_batches_run_side_by_side_where_the_engine_can(make, picture) -> None:
+    batcher, engine = make(max_batch=1, num_parallel=2)
+    futures = [submit(batcher, picture) for _ in range(3)]
+    assert engine.entered.acquire(timeout=PATIENCE_S)
+    assert engine.entered.acquire(timeout=PATIENCE_S)
+    engine.open()
+    wait_all(futures, PATIENCE_S)
+    assert [future.exception() for future in futures] == [None] * 3
+
+
+def test_a_bad_image_fails_alone(make, picture) -> None:
+    batcher, engine = make()
+    engine.open()
+    bad, good = submit(batcher, b"nothing"), submit(batcher, picture)
+    with pytest.raises(BadImage):
+        bad.result(PATIENCE_S)
+    assert len(good.result(PATIENCE_S).detections.scores) == 1
+
+
+def test_who_left_before_the_batch_closed_is_not_run(make, paint, encode) -> None:
+    batcher, engine = make(num_decoders=1)
+    images = [encode(paint({i % 3: (8, 8, 40, 24)}, (64, 32)), "PNG") for i in range(4)]
+    first = submit(batcher, images[0])
+    assert engine.entered.acquire(timeout=PATIENCE_S)
+    rest = [submit(batcher, image) for image in images[1:]]
+    wait_placed(batcher, 3)
+    assert rest[0].cancel()
+    engine.open()
+    assert first.result(PATIENCE_S).detections.class_ids.tolist() == [0]
+    assert rest[1].result(PATIENCE_S).detections.class_ids.tolist() == [2]
+    assert rest[2].result(PATIENCE_S).detections.class_ids.tolist() == [0]
+    assert engine.sizes == [1, 2]
+    with pytest.raises(CancelledError):
+        rest[0].result(PATIENCE_S)
+    assert batcher.num_waiting == 0
+
+
+def test_who_left_before_decoding_is_not_even_decoded(make, picture, monkeypatch) -> None:
+    batcher, engine = make(max_batch=1, num_decoders=1)
+    decoded: list[bytes] = []
+    original = batcher._detector.decode
+    monkeypatch.setattr(batcher._detector, "decode", lambda data: decoded.append(data) or original(data))
+    first = submit(batcher, picture)
+    assert engine.entered.acquire(timeout=PATIENCE_S)
+    second, third = submit(batcher, picture), submit(batcher, picture)
+    wait_placed(batcher, 1)  # the second; the third, decoded, waits for a slot
+    fourth = submit(batcher, picture)
+    assert fourth.cancel()
+    engine.open()
+    wait_all([first, second, third], PATIENCE_S)
+    batcher.close(PATIENCE_S)
+    assert len(decoded) == 3
+
+
+def test_a_full_queue_refuses_and_says_when_to_come_back(make, picture) -> None:
+    batcher, engine = make(max_queue=2)
+    futures = [submit(batcher, picture) for _ in range(2)]
+    with pytest.raises(Overloaded, match="2 frames are waiting") as caught:
+        submit(batcher, picture)
+    assert caught.value.retry_after_s >= 1
+    assert caught.value.status == 503
+    engine.open()
+    wait_all(futures, PATIENCE_S)
+    assert submit(batcher, picture).result(PATIENCE_S)
+
+
+def test_a_long_predicted_wait_refuses(make, picture) -> None:
+    batcher, engine = make(max_wait_ms=2500)
+    batcher._infer_ms = 1000.0
+    futures = [submit(batcher, picture) for _ in range(3)]
+    with pytest.raises(Overloaded) as caught:
+        submit(batcher, picture)
+    assert caught.value.retry_after_s in (3, 4)  # three frames of a second each, and some decoding
+    engine.open()
+    wait_all(futures, PATIENCE_S)
+
+
+def test_a_lost_batch_fails_its_frames_and_no_others(make, picture) -> None:
+    batcher, engine = make()
+    engine.error = RuntimeError("the device fell off the bus")
+    engine.gate.release()
+    with pytest.raises(EngineFailed, match="the device fell off the bus"):
+        submit(batcher, picture).result(PATIENCE_S)
+    engine.error = None
+    engine.open()
+    assert submit(batcher, picture).result(PATIENCE_S)
+
+
+def test_features_only_where_asked_for(make, picture) -> None:
+    batcher, engine = make()
+    engine.open()
+    outcome = submit(batcher, picture, wants_features=True).result(PATIENCE_S)
+    assert outcome.features is not None
+    assert set(outcome.features) == {"brightness", "contrast", "sharpness"}
+
+
+def test_closing_finishes_what_is_under_way_and_takes_no_more(make, picture) -> None:
+    batcher, engine = make(max_batch=1)
+    futures = [submit(batcher, picture) for _ in range(5)]
+    engine.open()
+    assert batcher.close(PATIENCE_S)
+    assert all(future.done() and future.exception() is None for future in futures)
+    with pytest.raises(NotReady):
+        submit(batcher, picture)
+
+
+def test_closing_without_time_tells_everybody(make, picture) -> None:
+    batcher, engine = make(max_batch=1)
+    futures = [submit(batcher, picture) for _ in range(6)]
+    assert engine.entered.acquire(timeout=PATIENCE_S)
+    closing = threading.Thread(target=batcher.close, args=(0,))
+    closing.start()
+    waiting = [future for future in futures if not future.running()]
+    for future in waiting[1:]:
+        assert isinstance(future.exception(PATIENCE_S), NotReady | None)
+    engine.open()
+    closing.join(PATIENCE_S)
+    wait_all(futures, PATIENCE_S)
+    assert all(future.done() for future in futures)
+
+
+async def test_from_asyncio_with_cancellation(make, picture) -> None:
+    batcher, engine = make(max_batch=1)
+    first = asyncio.wrap_future(submit(batcher, picture))
+    left = asyncio.wrap_future(submit(batcher, picture))
+    await asyncio.to_thread(engine.entered.acquire)
+    left.cancel()
+    engine.open()
+    assert len((await first).detections.scores) == 1
+    await asyncio.to_thread(batcher.close, PATIENCE_S)
+    assert sum(engine.sizes) == 1
