@@ -65,4 +65,5 @@ def _frames(project: Project) -> str:
     if not path.exists():
         return ""
     replay = json.loads(path.read_text(encoding="utf-8"))
-    return f"Cameras:   {replay['sent']:,} frames sent during the last act, {replay['lost']} lost\n"
+    lost = replay["sent"] - replay["exactly_once"]
+    return f"Cameras:   {replay['sent']:,} frames sent while the last challenger was judged, {lost} lost\n"

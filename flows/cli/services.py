@@ -49,7 +49,7 @@ def replay(
 
     report = replay_cameras(find_project(), source, cameras, fps, seconds or None, url)
     print(json.dumps(report.model_dump(mode="json"), indent=1) if as_json else report.text())
-    if report.lost:
+    if report.exactly_once < report.sent:
         raise typer.Exit(1)
 
 

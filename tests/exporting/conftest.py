@@ -16,7 +16,7 @@ from flows.params import ExportParams
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """yolo11n with two classes whose scores spread over 0..1, noted as trained at 96 x 64 px."""
+    """yolo11n with two classes whose scores and boxes differ from place to place, noted as trained at 96 x 64 px."""
     import torch
 
     from flows.weights import load_ultralytics
@@ -27,9 +27,14 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(1)
     model = DetectionModel("yolo11n.yaml", nc=2, verbose=False)
     model.names = {0: "car", 1: "bus"}
-    for branch in model.model[-1].cv3:  # an untrained head gives one score to all
+    for branch in model.model[-1].cv3:
         torch.nn.init.normal_(branch[-1].weight, std=0.6)
         torch.nn.init.constant_(branch[-1].bias, -1.0)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None  # statistics of what it sees: without them an untrained net is the same everywhere
+    with torch.no_grad():
+        model.train()(torch.rand(8, 3, 64, 96))
     path = tmp_path_factory.mktemp("weights") / "best.pt"
     notes = {"input_size_wh": [96, 64], "classes": ["car", "bus"], "epoch": 1}
     torch.save({"model": model.half(), "train_args": {"imgsz": 96}, "detector": notes}, path)

@@ -45,7 +45,7 @@ def replayed(small: SmallProject) -> Iterator[Path]:
         process.wait(timeout=60)
     report = json.loads(path.read_text())
     assert report["sent"] > 0
-    assert report["lost"] == 0
+    assert report["exactly_once"] == report["sent"]
 
 
 def stale_stages(small: SmallProject) -> set[str]:
