@@ -12,6 +12,7 @@ from flows.comparison.evaluation import compare
 from flows.comparison.evaluation_page import evaluation_page
 from flows.comparison.gallery import disagreement_gallery
 from flows.comparison.predictions import (
+    MAX_DETECTIONS,
     GroundTruth,
     LabelledFrame,
     Predictions,
@@ -71,7 +72,8 @@ def detect_with(
             f"the model knows {', '.join(detector.spec.classes)}, the data {', '.join(dataset.classes)}",
             "Compare on data with the classes that the model was trained on",
         )
-    found = detect_frames(detector, dataset.root, truth.images, progress)
+    max_det = min(MAX_DETECTIONS, detector.spec.top_k)
+    found = detect_frames(detector, dataset.root, truth.images, progress, max_det=max_det)
     return detector.spec.thresholds.conf, detector.spec.digest, found
 
 

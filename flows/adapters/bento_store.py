@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from flows.errors import ServiceError
@@ -23,22 +25,29 @@ def build_bento(model_dir: Path, name: str, version: str, archive: Path) -> str:
     Raises:
         ServiceError: BentoML refused to build or export.
     """
+    import bentoml
+
     tag = f"{name}:{version}"
     with tempfile.TemporaryDirectory() as folder:
         context = Path(folder)
         _assemble(context, model_dir)
-        _bentoml("delete", tag, "--yes", check=False)
-        _bentoml("build", "-f", str(context / "bentofile.yaml"), "--name", name, "--version", version, str(context))
-    archive.parent.mkdir(parents=True, exist_ok=True)
-    archive.unlink(missing_ok=True)
-    _bentoml("export", tag, str(archive))
+        with _said_by_bentoml("build"):
+            if _has(tag):
+                bentoml.bentos.delete(tag)
+            _build(context, name, version)
+            archive.parent.mkdir(parents=True, exist_ok=True)
+            archive.unlink(missing_ok=True)
+            bentoml.bentos.export_bento(tag, str(archive))
     return tag
 
 
 def ensure_bento(tag: str, archive: Path) -> None:
     """Have `tag` in this machine's store, from `archive` if it is not there. Raises ServiceError."""
-    if _bentoml("get", tag, "-o", "tag", check=False).returncode != 0:
-        _bentoml("import", str(archive))
+    import bentoml
+
+    with _said_by_bentoml("import"):
+        if not _has(tag):
+            bentoml.bentos.import_bento(str(archive))
 
 
 def serve_command(tag: str, port: int) -> list[str]:
@@ -55,11 +64,32 @@ def _assemble(context: Path, model_dir: Path) -> None:
     shutil.copytree(model_dir, context / "model", ignore=shutil.ignore_patterns("weights.pt"))
 
 
-def _bentoml(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    home = Path(os.environ["BENTOML_HOME"])
-    home.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run([sys.executable, "-m", "bentoml", *arguments], capture_output=True, text=True, check=False)
-    if check and done.returncode != 0:
+def _has(tag: str) -> bool:
+    import bentoml
+
+    try:
+        bentoml.bentos.get(tag)
+    except bentoml.exceptions.NotFound:
+        return False
+    return True
+
+
+def _build(context: Path, name: str, version: str) -> None:
+    # In a process of its own: building imports the service from the context, and `bentos` is imported here already.
+    options = ("-f", str(context / "bentofile.yaml"), "--name", name, "--version", version, str(context))
+    argv = [sys.executable, "-m", "bentoml", "build", *options]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
         lines = (done.stderr or done.stdout).strip().splitlines()
-        raise ServiceError(f"bentoml {arguments[0]} failed: {lines[-1] if lines else 'no reason given'}")
-    return done
+        raise ServiceError(f"bentoml build failed: {lines[-1] if lines else 'no reason given'}")
+
+
+@contextmanager
+def _said_by_bentoml(doing: str) -> Iterator[None]:
+    Path(os.environ["BENTOML_HOME"]).mkdir(parents=True, exist_ok=True)
+    from bentoml.exceptions import BentoMLException
+
+    try:
+        yield
+    except BentoMLException as error:
+        raise ServiceError(f"bentoml {doing} failed: {error}") from error

@@ -63,10 +63,12 @@ def release(overrides: Overrides = [], drill: Drill = "", force: Force = False, 
 
 def run_flow(name: str, overrides: list[str], force: bool, as_json: bool, **more: Any) -> None:
     """Run the flow `name` against the local API and end with its exit code."""
+    from flows.params_file import read_params
     from flows.settings import apply_environment, find_project
 
     project = find_project()
     apply_environment(project)
+    read_params(project.params_file, overrides)  # a wrong key is said before anything heavy is loaded
     from importlib import import_module
 
     from flows.adapters import orchestrator, versioning

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 from bentos.detector.contract import EngineSpec, Precision
 from flows.errors import EngineUnavailable
@@ -36,6 +38,7 @@ def build_openvino(onnx_file: Path, folder: Path, precision: Precision) -> Engin
     path = folder / "model.xml"
     try:
         model = openvino.Core().read_model(onnx_file)
+        _number_names(model)
         openvino.save_model(model, path, compress_to_fp16=precision == "fp16")
     except RuntimeError as error:
         raise EngineUnavailable(f"OpenVINO refuses the graph: {str(error).splitlines()[-1]}") from error
@@ -43,3 +46,11 @@ def build_openvino(onnx_file: Path, folder: Path, precision: Precision) -> Engin
     return EngineSpec(
         kind="openvino", file=path.name, precision=precision, versions={"openvino": version}, device="CPU"
     )
+
+
+def _number_names(model: Any) -> None:
+    """OpenVINO names nodes after a counter of the whole process: count in the graph, so that same graph is same file."""
+    for number, node in enumerate(model.get_ordered_ops()):
+        kind = node.get_type_name()
+        if re.fullmatch(rf"{re.escape(kind)}_\d+", node.get_friendly_name()):
+            node.set_friendly_name(f"{kind}_{number}")

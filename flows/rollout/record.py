@@ -178,9 +178,9 @@ class Replay:
         elif line["kind"] == "state":
             self._evidence = enter_state(self.evidence)
         elif line["kind"] == "evidence":
-            assert self._params is not None
             counted = self.evidence.model_copy(update={name: line["counts"][name] for name in COUNTS})
             samples = [Sample(*row) for row in line["samples"]]
+            assert self._params is not None  # set together with the evidence
             self._evidence = add_samples(counted, samples, line["mode"], self._params)
 
     def judge_again(self, line: dict[str, Any]) -> None:

@@ -159,66 +159,64 @@ def service_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, s
     return {**clean, "BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True", "PATH": path}
 
 
-@pytest.fixture(scope="session")
-def free_port() -> Callable[[], int]:
-    def find() -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return int(probe.getsockname()[1])
+class Services:
+    """Starts commands that serve, each on a free port, and waits until they are ready."""
 
-    return find
+    def __init__(self, environment: dict[str, str]) -> None:
+        self._environment = environment
+        self.processes: list[subprocess.Popen[bytes]] = []
 
-
-@pytest.fixture(scope="session")
-def wait_ready() -> Callable[[subprocess.Popen[bytes], str, Path], None]:
-    """Ask /readyz until it answers 200; fail with the log when the process ends before."""
-
-    def wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            assert process.poll() is None, log.read_text()
-            try:
-                if httpx.get(f"{url}/readyz", timeout=5).status_code == 200:
-                    return
-            except httpx.TransportError:
-                time.sleep(0.05)
-        pytest.fail(f"not ready after 120 s: {log.read_text()}")
-
-    return wait
-
-
-@pytest.fixture(scope="session")
-def start_service(
-    service_environment: dict[str, str], wait_ready: Callable[..., None], free_port: Callable[[], int]
-) -> Iterator[Callable[..., str]]:
-    """Start a command that serves on a free port, wait until it is ready, return its address; ended with the session."""
-    processes: list[subprocess.Popen[bytes]] = []
-
-    def start(command: list[str], log: Path, **environment: str) -> str:
-        port = free_port()
+    def __call__(self, command: list[str], log: Path, **environment: str) -> str:
+        """Start `command` with a --port of its own; its address, once /readyz answers 200."""
+        port = find_port()
         with log.open("wb") as sink:
             process = subprocess.Popen(
                 [*command, "--port", str(port)],
-                env={**service_environment, **environment},
+                env={**self._environment, **environment},
                 cwd=ROOT,
                 stdout=sink,
                 stderr=sink,
                 start_new_session=True,
             )
-        processes.append(process)
+        self.processes.append(process)
         url = f"http://127.0.0.1:{port}"
         wait_ready(process, url, log)
         return url
 
-    yield start
-    for process in processes:
-        process.terminate()
-    for process in processes:
-        process.wait(timeout=30)
+    def stop(self) -> None:
+        for process in self.processes:
+            process.terminate()
+        for process in self.processes:
+            process.wait(timeout=30)
+
+
+def find_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        assert process.poll() is None, log.read_text()
+        try:
+            if httpx.get(f"{url}/readyz", timeout=5).status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.05)
+    pytest.fail(f"not ready after 120 s: {log.read_text()}")
 
 
 @pytest.fixture(scope="session")
-def served(tmp_path_factory: pytest.TempPathFactory, start_service: Callable[..., str]) -> tuple[str, Path]:
+def start_service(service_environment: dict[str, str]) -> Iterator[Services]:
+    services = Services(service_environment)
+    yield services
+    services.stop()
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory, start_service: Services) -> tuple[str, Path]:
     """Address of a served fake model that records features, and the folder where they are recorded."""
     folder = tmp_path_factory.mktemp("served")
     model = write_fake(folder / "model")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ HUGE = b"\xff\xd8\xff\xc0" + struct.pack(">HBHHB", 17, 8, 60000, 60000, 3) + byt
 
 
 @pytest.fixture
-async def open_app(make_fake_dir: Callable[..., Path]) -> AsyncIterator[Callable[..., tuple[httpx.AsyncClient, DetectApp]]]:
+async def open_app(
+    make_fake_dir: Callable[..., Path],
+) -> AsyncIterator[Callable[..., tuple[httpx.AsyncClient, DetectApp]]]:
     opened: list[tuple[httpx.AsyncClient, Runtime]] = []
 
     def build(options: str = "{}", max_queue: int = 64, **changes: Any) -> tuple[httpx.AsyncClient, DetectApp]:
@@ -43,7 +46,9 @@ async def open_app(make_fake_dir: Callable[..., Path]) -> AsyncIterator[Callable
 
 async def test_an_answer_follows_the_contract(open_app, picture) -> None:
     client, app = open_app()
-    answer = await client.post("/v1/detect", content=picture, headers={**JPEG, "x-request-id": "r-1", "x-camera-id": "c"})
+    answer = await client.post(
+        "/v1/detect", content=picture, headers={**JPEG, "x-request-id": "r-1", "x-camera-id": "c"}
+    )
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["x-request-id"] == "r-1"
@@ -106,7 +111,9 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("request_", "status", "code", "reason"), [row[1:] for row in BAD], ids=[row[0] for row in BAD])
+@pytest.mark.parametrize(
+    ("request_", "status", "code", "reason"), [row[1:] for row in BAD], ids=[row[0] for row in BAD]
+)
 async def test_bad_input_gets_a_reason_and_never_a_5xx(open_app, picture, request_, status, code, reason) -> None:
     client, _ = open_app()
     content = request_.get("content")
@@ -157,31 +164,60 @@ async def test_a_post_without_a_body_wants_a_length(open_app) -> None:
     assert sent[0]["status"] == 411
 
 
-async def test_a_client_that_leaves_costs_no_inference(open_app, picture) -> None:
-    _, app = open_app()
-    batcher = app.runtime.batcher
+@pytest.fixture
+def hold(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[DetectApp], tuple[threading.Event, list[int]]]]:
+    """Make the engine wait in every batch until the event is set; the list has the sizes of the batches."""
+    events: list[threading.Event] = []
+
+    def make(app: DetectApp) -> tuple[threading.Event, list[int]]:
+        engine, gate, sizes = app.runtime.detector.engine, threading.Event(), []
+        events.append(gate)
+        original = engine.infer
+
+        def infer(frames: Any) -> Any:
+            sizes.append(len(frames))
+            assert gate.wait(30)
+            return original(frames)
+
+        monkeypatch.setattr(engine, "infer", infer)
+        return gate, sizes
+
+    yield make
+    for event in events:
+        event.set()
+
+
+async def test_a_client_that_leaves_costs_no_inference(open_app, hold, picture) -> None:
+    client, app = open_app()
+    gate, sizes = hold(app)
+    first = asyncio.create_task(client.post("/v1/detect", content=picture, headers=JPEG))
+    while not sizes:
+        await asyncio.sleep(0)
     messages = [{"type": "http.request", "body": picture}, {"type": "http.disconnect"}]
 
     async def receive() -> dict[str, Any]:
         return messages.pop(0)
 
-    with batcher._engine_free:  # the engine is busy with something else
-        headers = [(b"content-type", b"image/jpeg"), (b"content-length", str(len(picture)).encode())]
-        sent = await asyncio.wait_for(call(app, headers, receive), 30)
+    headers = [(b"content-type", b"image/jpeg"), (b"content-length", str(len(picture)).encode())]
+    sent = await asyncio.wait_for(call(app, headers, receive), 30)
     assert sent[0]["status"] == 499
-    assert batcher.num_waiting == 0
+    gate.set()
+    assert (await first).status_code == 200
+    await asyncio.to_thread(app.runtime.batcher.close, 10)
+    assert sizes == [1]
 
 
-async def test_overload_says_when_to_come_back(open_app, picture) -> None:
+async def test_overload_says_when_to_come_back(open_app, hold, picture) -> None:
     client, app = open_app(max_queue=1)
-    with app.runtime.batcher._engine_free:
-        first = asyncio.create_task(client.post("/v1/detect", content=picture, headers=JPEG))
-        while app.runtime.batcher.num_waiting == 0:
-            await asyncio.sleep(0)
-        second = await client.post("/v1/detect", content=picture, headers=JPEG)
+    gate, _ = hold(app)
+    first = asyncio.create_task(client.post("/v1/detect", content=picture, headers=JPEG))
+    while app.runtime.batcher.num_waiting == 0:
+        await asyncio.sleep(0)
+    second = await client.post("/v1/detect", content=picture, headers=JPEG)
     assert second.status_code == 503
     assert second.json()["error"]["code"] == "overloaded"
     assert int(second.headers["retry-after"]) >= 1
+    gate.set()
     assert (await first).status_code == 200
 
 
@@ -235,7 +271,9 @@ async def test_features_are_recorded_once_a_second_and_camera(open_app, picture,
 async def test_many_at_once_get_each_their_own(open_app, paint, encode) -> None:
     client, _ = open_app()
     images = [encode(paint({i % 3: (8, 8, 40 + i, 24)}, (128, 64)), "PNG") for i in range(30)]
-    answers = await asyncio.gather(*(client.post("/v1/detect", content=image, headers={"content-type": "image/png"}) for image in images))
+    answers = await asyncio.gather(
+        *(client.post("/v1/detect", content=image, headers={"content-type": "image/png"}) for image in images)
+    )
     assert [answer.json()["detections"][0]["class_id"] for answer in answers] == [i % 3 for i in range(30)]
 
 

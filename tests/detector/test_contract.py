@@ -50,7 +50,10 @@ def test_a_changed_model_json_is_refused(tmp_path, make_spec, change, reason) ->
         read_spec(tmp_path)
 
 
-@pytest.mark.parametrize(("content", "reason"), [(None, "is missing: .* no model directory"), (b"{", "Invalid JSON"), (b"\xff", "cannot be read")])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(None, "is missing: .* no model directory"), (b"{", "Invalid JSON"), (b"\xff", "cannot be read")],
+)
 def test_no_model_json(tmp_path, content, reason) -> None:
     if content is not None:
         (tmp_path / "model.json").write_bytes(content)

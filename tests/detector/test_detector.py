@@ -55,7 +55,9 @@ def test_thresholds_replace_those_of_the_model(fake_dir, picture) -> None:
     assert len(detector.detect([picture], conf=0.91)[0].scores) == 0
 
 
-@pytest.mark.parametrize("wrong", [{"conf": 1.1}, {"conf": -0.1}, {"conf": float("nan")}, {"iou": 2}, {"max_det": 0}, {"max_det": 9}])
+@pytest.mark.parametrize(
+    "wrong", [{"conf": 1.1}, {"conf": -0.1}, {"conf": float("nan")}, {"iou": 2}, {"max_det": 0}, {"max_det": 9}]
+)
 def test_thresholds_out_of_range_are_refused(fake_dir, picture, wrong) -> None:
     with pytest.raises(BadParameter, match=next(iter(wrong))):
         Detector.load(fake_dir).detect([picture], **wrong)

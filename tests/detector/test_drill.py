@@ -8,7 +8,9 @@ from bentos.detector.drill import parse_drill
 from bentos.detector.errors import DrillFailure, LoadError
 
 
-@pytest.mark.parametrize("text", ["slow", "slow:x", "fail:1.5", "slow:150@", "fail:-1", "slow:150@3,fail:1", "crash:1@2"])
+@pytest.mark.parametrize(
+    "text", ["slow", "slow:x", "fail:1.5", "slow:150@", "fail:-1", "slow:150@3,fail:1", "crash:1@2"]
+)
 def test_other_forms_are_refused(text) -> None:
     with pytest.raises(LoadError, match="DETECTOR_DRILL = .*such as fail:0.5@300"):
         parse_drill(text)

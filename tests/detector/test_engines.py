@@ -1,3 +1,4 @@
+# ruff: noqa: N801, N815 -- the stand-ins bear the names that CUDA gave
 """Real engines on a tiny graph, and refusals that say what to do."""
 
 from __future__ import annotations
@@ -66,7 +67,9 @@ def test_a_file_that_is_no_model_is_refused(kind, make_onnx_dir) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_another_version_is_refused(kind, make_onnx_dir) -> None:
     folder = make_onnx_dir(kind, versions={kind: "1.2.3"})
-    with pytest.raises(EngineUnavailable, match=rf"built with {kind} 1.2.3; this machine has .*tca export --engine {kind}"):
+    with pytest.raises(
+        EngineUnavailable, match=rf"built with {kind} 1.2.3; this machine has .*tca export --engine {kind}"
+    ):
         load_engine(folder, read_spec(folder))
 
 
@@ -161,7 +164,9 @@ class StandInContext:
 
     def execute_async_v3(self, stream: int) -> bool:
         size = int(np.prod(self.shape))
-        frames = np.frombuffer((ctypes.c_byte * size).from_address(self.addresses["frames"]), np.uint8).reshape(self.shape)
+        frames = np.frombuffer((ctypes.c_byte * size).from_address(self.addresses["frames"]), np.uint8).reshape(
+            self.shape
+        )
         count = self.shape[0] * 8 * 6
         memory = (ctypes.c_byte * (count * 4)).from_address(self.addresses["detections"])
         found = np.frombuffer(memory, np.float32).reshape(self.shape[0], 8, 6)
@@ -174,7 +179,8 @@ def stand_in_tensorrt(engine: Any) -> types.ModuleType:
     module = types.ModuleType("tensorrt")
     runtime = types.SimpleNamespace(deserialize_cuda_engine=lambda data: engine)
     vars(module).update(
-        __version__="10.13.2", Logger=type("Logger", (), {"WARNING": 1, "__init__": lambda self, level: None}),
+        __version__="10.13.2",
+        Logger=type("Logger", (), {"WARNING": 1, "__init__": lambda self, level: None}),
         Runtime=lambda logger: runtime,
     )
     return module
@@ -223,7 +229,9 @@ def test_tensorrt_copies_in_runs_and_copies_out(load_tensorrt, built, frames) ->
 
 
 def test_tensorrt_says_what_to_re_export(load_tensorrt, built) -> None:
-    with pytest.raises(EngineUnavailable, match=r"built for NVIDIA L4 \(compute capability 8.9\); this machine has NVIDIA H200"):
+    with pytest.raises(
+        EngineUnavailable, match=r"built for NVIDIA L4 \(compute capability 8.9\); this machine has NVIDIA H200"
+    ):
         load_tensorrt(built, StandInCuda(), device="NVIDIA L4 (compute capability 8.9)")
 
 

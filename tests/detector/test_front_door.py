@@ -24,11 +24,15 @@ async def echo(request: Request) -> Response:
 
 @pytest.fixture
 async def client(fake_dir):
-    bento = Starlette(routes=[Route("/detect", echo, methods=["GET", "POST"]), Mount("/assets", app=PlainTextResponse("file"))])
+    bento = Starlette(
+        routes=[Route("/detect", echo, methods=["GET", "POST"]), Mount("/assets", app=PlainTextResponse("file"))]
+    )
     app = DetectApp()
     detector = Detector.load(fake_dir)
     app.runtime = Runtime(detector, Batcher(detector), Telemetry("7"), "7", max_body_bytes=10)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(FrontDoor(bento, app)), base_url="http://test") as client:
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(FrontDoor(bento, app)), base_url="http://test"
+    ) as client:
         yield client, app
     if app.runtime is not None:
         app.runtime.batcher.close(5)

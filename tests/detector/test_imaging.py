@@ -170,7 +170,9 @@ def test_damaged_files_never_raise_anything_but_a_request_error(data) -> None:
     buffer = BytesIO()
     Image.fromarray(CORNERS).save(buffer, form)
     content = bytearray(buffer.getvalue())
-    for position, value in data.draw(st.lists(st.tuples(st.integers(0, len(content) - 1), st.integers(0, 255)), max_size=8)):
+    for position, value in data.draw(
+        st.lists(st.tuples(st.integers(0, len(content) - 1), st.integers(0, 255)), max_size=8)
+    ):
         content[position] = value
     try:
         picture = decode_image(bytes(content), max_pixels=1_000_000)

@@ -21,28 +21,21 @@ def test_num_anchors(size_wh: tuple[int, int], expected: int) -> None:
 def test_candidates_are_the_best_of_the_model_best_first(checkpoint: Path) -> None:
     import torch
 
-    graph = read_graph(checkpoint, 640, top_k=7)
+    from flows.weights import read_weights
+
     pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), dtype=np.uint8)
-    candidates = graph.infer(pixels)
+    candidates = read_graph(checkpoint, 640, top_k=7).infer(pixels)
     assert candidates.shape == (2, 7, 6)
     assert candidates.dtype == np.float32
-    with torch.inference_mode():
-        raw = graph.module.model(torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255).numpy()  # (B, 4 + C, A)
-    for rows, predictions in zip(candidates, raw, strict=True):
+    with torch.inference_mode():  # the model as Ultralytics runs it: centre, width and height
+        raw = read_weights(checkpoint).model(torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255)[0].numpy()
+    for rows, predictions in zip(candidates, raw, strict=True):  # (K, 6), (4 + C, A)
         best = np.argsort(-predictions[4:].max(axis=0), kind="stable")[:7]
-        np.testing.assert_allclose(rows[:, :4], predictions[:4, best].T, rtol=1e-5)
+        centre, half = predictions[:2, best].T, predictions[2:4, best].T / 2
+        np.testing.assert_allclose(rows[:, :4], np.hstack([centre - half, centre + half]), rtol=1e-4, atol=1e-3)
         np.testing.assert_allclose(rows[:, 4], predictions[4:, best].max(axis=0), rtol=1e-5)
         np.testing.assert_array_equal(rows[:, 5], predictions[4:, best].argmax(axis=0))
         assert (np.diff(rows[:, 4]) <= 0).all()
-
-
-def test_boxes_are_corners_in_input_pixels(checkpoint: Path) -> None:
-    rows = read_graph(checkpoint, 640, top_k=300).infer(np.zeros((1, 64, 96, 3), dtype=np.uint8))[0]
-    assert (rows[:, 2] > rows[:, 0]).all()
-    assert (rows[:, 3] > rows[:, 1]).all()
-    centres = (rows[:, :2] + rows[:, 2:4]) / 2
-    assert centres.max() > 40
-    assert centres[:, 1].max() < 96
 
 
 def test_onnx_takes_any_batch_of_bytes(checkpoint: Path, tmp_path: Path) -> None:
