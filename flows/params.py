@@ -58,6 +58,7 @@ class TrainParams(Section):
     workers: int = Field(ge=0, le=64, description="data loading processes; 0 loads in the training process")
     cache: Literal["ram", "disk", "none"] = Field(description="where decoded images are kept between epochs")
     precision: Literal["auto", "fp32", "bf16"] = Field(description="arithmetic; auto is bf16 where it is faster")
+    threads: int = Field(ge=0, le=256, description="threads of PyTorch on a CPU; 0: one for each usable core")
 
     @field_validator("image_size")
     @classmethod

@@ -58,12 +58,16 @@ def load_ultralytics() -> None:
 
 
 @contextmanager
-def threads(count: int | None = None) -> Iterator[int]:
-    """Let PyTorch use `count` threads (default: OMP_NUM_THREADS, else every usable core), and put it back after."""
+def threads(count: int) -> Iterator[int]:
+    """Let PyTorch use `count` threads (0: one for each usable core), and put it back after.
+
+    Several threads wait for each other by spinning: where another process wants the same cores, two were measured to
+    take ten times as long as one.
+    """
     import torch
 
     before = torch.get_num_threads()
-    wanted = count or int(os.environ.get("OMP_NUM_THREADS", "").split(",")[0] or len(os.sched_getaffinity(0)))
+    wanted = count or len(os.sched_getaffinity(0))
     torch.set_num_threads(wanted)
     try:
         yield wanted

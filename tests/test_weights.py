@@ -25,7 +25,7 @@ import torch
 before = torch.get_num_threads()
 with threads(1) as count:
     assert (count, torch.get_num_threads()) == (1, 1)
-with threads() as count:
+with threads(0) as count:
     assert count == len(os.sched_getaffinity(0))
 assert torch.get_num_threads() == before
 """

@@ -14,7 +14,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from bentos.detector.boxes import Floats, Letterbox
@@ -206,7 +206,7 @@ class Batcher:
                 if batch is None:
                     return
                 # A job without a box has failed; one that was cancelled is not run.
-                taken = [i for i, job in enumerate(batch.jobs) if job.box and job.future.set_running_or_notify_cancel()]
+                taken = [i for i, job in enumerate(batch.jobs) if job.box and _take(job.future)]
                 jobs = [batch.jobs[index] for index in taken]
                 frames = batch.frames[: len(jobs)] if len(jobs) == len(batch.jobs) else batch.frames[taken]
                 started_s = time.perf_counter()
@@ -269,8 +269,16 @@ def _blend(mean: float, latest: float) -> float:
     return latest if mean == 0.0 else mean + _SMOOTHING * (latest - mean)
 
 
+def _take(future: Future[Outcome]) -> bool:
+    """Whether the future still wants an answer; if so, only the caller may give it from now on."""
+    if future.done() or future.running():
+        return False
+    with contextlib.suppress(RuntimeError):  # another thread was faster
+        return future.set_running_or_notify_cancel()
+    return False
+
+
 def _fail(future: Future[Outcome], error: Exception) -> None:
-    """Hand over `error`, unless the future was cancelled or another thread is about to answer it."""
-    with contextlib.suppress(InvalidStateError, RuntimeError):
-        if not future.done() and future.set_running_or_notify_cancel():
-            future.set_exception(error)
+    """Hand over `error`, unless the future is answered, cancelled, or another thread is about to answer it."""
+    if _take(future):
+        future.set_exception(error)

@@ -96,7 +96,7 @@ def export_model(
     draft = model_dir.with_name(f"{model_dir.name}.partial")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    with threads():
+    with threads(1):
         progress(0, len(_STEPS), _STEPS[0])
         graph = read_graph(checkpoint, image_size, params.top_k)
         shutil.copyfile(checkpoint, draft / "weights.pt")

@@ -12,18 +12,17 @@ from collections.abc import Callable
 from typing import Any
 
 from bentos.router.routing import Backend
-from flows.errors import ProjectError, ServiceError
+from flows.errors import ServiceError
 from flows.params import PromoteParams
 from flows.rollout.effects import POLL_S, Effects, Routing
-from flows.rollout.evidence import enter_state, no_evidence, read_in
+from flows.rollout.evidence import Evidence
 from flows.rollout.journal import Entry
 from flows.rollout.judge import Situation, Verdict, frames_needed, judge
-from flows.rollout.observations import Reading, Thinning, read_page
-from flows.rollout.record import COUNTS, evidence_line, replay_record
 from flows.rollout.report import OnEvent, RolloutEvent
 from flows.rollout.states import JUDGED, REVERSIBLE, TERMINAL, Event, Position, Route, State, next_state
 from flows.rollout.summary import evidence_figures
 from flows.rollout.traffic import Contender
+from flows.rollout.witness import Witness
 
 READY_LIMIT_S = 120.0
 STOP_GRACE_S = 10.0
@@ -42,13 +41,17 @@ class Driver:
     def __init__(self, entry: Entry, effects: Effects, on_event: OnEvent) -> None:
         self.entry, self.position = entry, entry.position
         self.params = PromoteParams.model_validate_json(entry.params)
-        self.evidence = no_evidence(self.params)
         self._challenger = Contender(*entry.challenger)
         self._champion = Contender(*entry.champion) if entry.champion else None
         self._way = Route(len(self.params.canary_steps), self._champion is not None)
         self._effects, self._on_event = effects, on_event
         self._traffic, self._clock = effects.traffic, effects.clock
-        self._thinning = Thinning(self.params.thin_s)
+        self._witness = Witness(entry, effects, self.params)
+
+    @property
+    def evidence(self) -> Evidence:
+        """What is known by now."""
+        return self._witness.evidence
 
     def run(self) -> None:
         """Go on from where the promotion is, to its end or to a hold.
@@ -80,18 +83,12 @@ class Driver:
             }
             self._append("opened", f"version {self._challenger.version} challenges", **content)
         else:
-            self._recall_evidence()
-        if self.position.state is not State.IDLE:
-            self.evidence = enter_state(self.evidence)
-            self._append("state", f"controller of epoch {self._effects.lease.epoch} takes over", event="restart")
-
-    def _recall_evidence(self) -> None:
-        try:
-            self.evidence = replay_record(self._effects.record.path)
-        except ProjectError:
             # Going back needs no evidence, so a damaged record must not stand in its way.
-            if self.position.state in REVERSIBLE | {State.HOLD} and not self.entry.abort_reason:
-                raise
+            may_go_on = self.position.state in REVERSIBLE | {State.HOLD} and not self.entry.abort_reason
+            self._witness.recall(strict=may_go_on)
+        if self.position.state is not State.IDLE:
+            self._witness.enter_state()
+            self._append("state", f"controller of epoch {self._effects.lease.epoch} takes over", event="restart")
 
     def _live_through(self, position: Position) -> Ending:
         work: dict[State, Callable[[], Ending]] = {
@@ -114,20 +111,17 @@ class Driver:
 
     def _pass_gate(self) -> Ending:
         """Refuse what can be refused before anything is started: a router whose observations cannot be read."""
-        reading = self._read_to_end()
-        self.evidence = self.evidence.model_copy(update={"cursor": reading.cursor})
-        counts = {name: getattr(self.evidence, name) for name in COUNTS}
-        self._append("evidence", "observations before the start are left out", mode="", counts=counts, samples=[])
+        self._witness.skip(self._state, "before the start")
         return Event.ADVANCE, f"version {self._challenger.version} passed the offline gate"
 
     def _stage(self) -> Ending:
         if self._champion is not None:
             champion = self._effects.start(self._state, self._champion)
             if not self._wait_ready(champion):
-                return Event.HOLD, f"champion {champion.version} does not become ready"
+                return Event.HOLD, f"champion {champion.version} {self._why_not_ready(champion)}"
         challenger = self._effects.start(self._state, self._challenger)
         if not self._wait_ready(challenger):
-            return Event.ROLL_BACK, f"version {challenger.version} did not become ready within {READY_LIMIT_S:.0f} s"
+            return Event.ROLL_BACK, f"version {challenger.version} {self._why_not_ready(challenger)}"
         try:
             self._traffic.warm_up(challenger)
         except ServiceError as error:
@@ -147,7 +141,7 @@ class Driver:
         while True:
             self._effects.renew()
             self._heed_abort()
-            fresh = self._take_in()
+            fresh = self._witness.take_in(self._state)
             situation = Situation(
                 challenger_alive=self._traffic.is_alive(challenger),
                 champion_alive=self._traffic.is_alive(champion),
@@ -161,9 +155,15 @@ class Driver:
                 recorded_s = self._clock.now()
             if decided:
                 return Event(verdict.decision), "; ".join(verdict.reasons)
-            if not wanted.is_in(self._traffic.routing()):
+            if self._was_rerouted(wanted):
                 return Event.HOLD, "somebody else changed the routing"
             self._clock.sleep(POLL_S)
+
+    def _was_rerouted(self, wanted: Routing) -> bool:
+        try:
+            return not wanted.is_in(self._traffic.routing())
+        except ServiceError:
+            return False  # a router that does not answer for a moment goes on with what it knows
 
     def _promote(self) -> Ending:
         challenger = self._find_challenger()
@@ -202,6 +202,7 @@ class Driver:
         return Event.ADVANCE, self._effects.journal.read(self.entry.id).sentence
 
     def _resume(self) -> Ending:
+        self._witness.skip(self._state, "during the hold")
         if self._champion is not None:
             self._running_champion(self._champion)
         return Event.RESUME, "resumed"
@@ -213,7 +214,7 @@ class Driver:
             found = self._effects.start(self._state, champion)
             if not self._wait_ready(found):
                 raise ServiceError(
-                    f"champion {champion.version} does not start",
+                    f"champion {champion.version} {self._why_not_ready(found)}",
                     f"The promotion stays in {self.position}; mend the cause (see: tca status) and run it again",
                 )
         return found
@@ -256,28 +257,10 @@ class Driver:
         self._effects.wait_until(ready_or_dead, READY_LIMIT_S)
         return self._traffic.is_ready(backend)
 
-    def _take_in(self) -> bool:
-        """Read what is new; False when nothing is. A router that does not answer is missing data, not an error."""
-        mode = {State.SHADOW: "shadow", State.CANARY: "canary"}.get(self.position.state, "champion")
-        try:
-            reading = self._read_to_end()
-        except ServiceError:
-            return False
-        before, self.evidence = self.evidence, read_in(self.evidence, reading, mode, self.params)
-        content = evidence_line(before, self.evidence, reading.samples, mode)
-        if content:
-            self._append("evidence", f"{len(reading.samples)} frames judged", **content)
-        return bool(content)
-
-    def _read_to_end(self) -> Reading:
-        reading = Reading(self.evidence.cursor)
-        while True:
-            page = self._traffic.observations(reading.cursor)
-            more = read_page(page, self.entry.id, self._challenger.version, self._thinning)
-            ended = more.cursor <= reading.cursor
-            reading = reading.plus(more)
-            if ended:
-                return reading
+    def _why_not_ready(self, backend: Backend) -> str:
+        if self._traffic.is_alive(backend):
+            return f"did not become ready within {READY_LIMIT_S:.0f} s"
+        return "ended while it started"
 
     def _heed_abort(self) -> None:
         if self.position.state in REVERSIBLE | {State.HOLD}:
@@ -288,11 +271,13 @@ class Driver:
     def _move(self, event: Event, reason: str) -> None:
         position = next_state(self.position, event, self._way)
         now = self._clock.now()
+        self._effects.renew()  # whoever lost the lease must not write into the record either
         self._effects.record.append(
             "state", str(position.state), reason, now, event=str(event), step=position.step, left=str(self.position)
         )
         self._effects.journal.move(self._effects.lease, self.entry.id, position, event, reason, now)
-        self.position, self.evidence = position, enter_state(self.evidence)
+        self.position = position
+        self._witness.enter_state()
         self._show(None, reason)
 
     def _record_verdict(self, verdict: Verdict, situation: Situation, decided: bool) -> None:

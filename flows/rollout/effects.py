@@ -53,16 +53,19 @@ class Effects:
     clock: Clock
 
     def start(self, state: str, version: Version) -> Backend:
-        """Have a version running."""
-        self._do(
-            state,
-            f"start version {version.version}",
-            lambda: self.traffic.find(version.version, version.digest) is not None,
-            lambda: self.traffic.start(version.version, version.digest),
-        )
-        found = self.traffic.find(version.version, version.digest)
-        assert found is not None
-        return found
+        """Have a version running, and say where; whether it lives on is for the caller to watch."""
+        backends: list[Backend] = []
+
+        def found() -> bool:
+            running = self.traffic.find(version.version, version.digest)
+            backends.extend([running] if running else [])
+            return running is not None
+
+        def act() -> None:
+            backends.append(self.traffic.start(version.version, version.digest))
+
+        self._do(state, f"start version {version.version}", found, act, lambda: True)
+        return backends[-1]
 
     def stop(self, state: str, backend: Backend, grace_s: float) -> None:
         """Have a version stopped, when nothing is in flight there or after `grace_s`."""

@@ -4,6 +4,7 @@ Harm is looked for in five places, and each gets a fifth of alpha (so that all o
 with probability at most alpha): errors, latency and agreement on paired frames of shadow and canary, errors and
 latency of the new champion while it bakes.
 
+- A frame that both arms failed is an outage, and no trial of anybody.
 - Errors and latency on pairs: the lesser of two e-values, one against the fixed limit (F1), one against "no worse than
   the champion on the same frames" (F3). The lesser of two is valid for "either holds", so an outage or a noisy machine
   that hits both arms is never held against the challenger: F3 has nothing to say then.
@@ -30,7 +31,7 @@ from flows.rollout.latencies import Latencies
 from flows.rollout.observations import Reading, Sample
 
 NUM_HARM_TESTS = 5
-_HIGHEST_LIMIT = 0.999
+HIGHEST_LIMIT = 0.999
 """Where nearly every frame of the old champion was an event, nothing can be held against the new one."""
 Metric = Literal["errors", "latency", "agreement", "bake errors", "bake latency", "error certificate"]
 
@@ -157,6 +158,8 @@ def add_samples(evidence: Evidence, samples: Iterable[Sample], mode: str, params
     """Add judged frames, one by one."""
     for sample in samples:
         changes = _baked(evidence, sample, params) if sample.mode == "champion" else _paired(evidence, sample, params)
+        if sample.failed and sample.champion_failed:
+            continue  # an outage
         counts = sample.mode == mode and (sample.mode == "champion" or sample.champion_failed is not None)
         changes["in_state"] = evidence.in_state + counts
         changes["latencies"] = evidence.latencies.plus(sample.latency_ms)
@@ -207,7 +210,7 @@ def bake_limit(champion: Tally, limit: float, params: PromoteParams) -> float:
     """`limit`, or where the old champion exceeded it on the paired frames, the upper bound of its share."""
     if champion.share is None or champion.share <= limit:
         return limit
-    return min(_HIGHEST_LIMIT, upper_bound(champion.trials, champion.events, params.alpha / NUM_HARM_TESTS))
+    return min(HIGHEST_LIMIT, upper_bound(champion.trials, champion.events, params.alpha / NUM_HARM_TESTS))
 
 
 def _ln_e_limit(tally: Tally, limit: float) -> float:
@@ -237,8 +240,6 @@ def _paired(evidence: Evidence, sample: Sample, params: PromoteParams) -> dict[s
 
 
 def _baked(evidence: Evidence, sample: Sample, params: PromoteParams) -> dict[str, Any]:
-    if sample.failed and sample.champion_failed:
-        return {}  # the old champion was asked as well and failed too: an outage, not the challenger's doing
     changes: dict[str, Any] = {"bake_errors": evidence.bake_errors.plus(sample.failed)}
     if sample.latency_ms is not None:
         changes["bake_slow"] = evidence.bake_slow.plus(sample.latency_ms > params.latency_budget_ms)

@@ -16,37 +16,8 @@ from typing import Any
 
 from flows.errors import Conflict, OutsideError, ProjectError
 from flows.rollout.leases import Lease, Owner
+from flows.rollout.schema import SCHEMA
 from flows.rollout.states import TERMINAL, Position, State
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS promotions (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    challenger_version TEXT NOT NULL, challenger_digest TEXT NOT NULL,
-    champion_version TEXT, champion_digest TEXT,
-    params TEXT NOT NULL,
-    state TEXT NOT NULL, step INTEGER NOT NULL, held_state TEXT, held_step INTEGER,
-    sentence TEXT NOT NULL, opened_at REAL NOT NULL, closed_at REAL,
-    abort_reason TEXT
-);
-CREATE TABLE IF NOT EXISTS transitions (
-    id INTEGER PRIMARY KEY, promotion INTEGER NOT NULL REFERENCES promotions,
-    state TEXT NOT NULL, step INTEGER NOT NULL,
-    event TEXT NOT NULL, reason TEXT NOT NULL, verdict INTEGER REFERENCES verdicts, at REAL NOT NULL
-);
-CREATE TABLE IF NOT EXISTS effects (
-    promotion INTEGER NOT NULL REFERENCES promotions, name TEXT NOT NULL, status TEXT NOT NULL,
-    intended_at REAL NOT NULL, done_at REAL, PRIMARY KEY (promotion, name)
-);
-CREATE TABLE IF NOT EXISTS verdicts (
-    id INTEGER PRIMARY KEY, promotion INTEGER NOT NULL REFERENCES promotions,
-    state TEXT NOT NULL, step INTEGER NOT NULL,
-    body TEXT NOT NULL, at REAL NOT NULL
-);
-CREATE TABLE IF NOT EXISTS lease (
-    one INTEGER PRIMARY KEY CHECK (one = 1), epoch INTEGER NOT NULL, token TEXT NOT NULL, pid INTEGER NOT NULL,
-    host TEXT NOT NULL, since REAL NOT NULL, expires REAL NOT NULL
-);
-"""
 
 
 @dataclass(frozen=True)
@@ -238,13 +209,18 @@ def open_journal(path: Path) -> Iterator[Journal]:
         OutsideError: It is damaged, or cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _readable(path), closing(sqlite3.connect(path, timeout=10.0, isolation_level=None)) as connection:
+    with _readable(path), closing(_connect(path)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         if (found := connection.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
             raise sqlite3.DatabaseError(found)
-        connection.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
+        connection.executescript(f"BEGIN; {SCHEMA} COMMIT;")
         yield Journal(connection, path)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # An orchestrator may run a step in another thread than the one that opened the journal, though never two at once.
+    return sqlite3.connect(path, timeout=10.0, isolation_level=None, check_same_thread=False)
 
 
 def latest_promotions(path: Path, limit: int) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from flows.params import PromoteParams
-from flows.rollout.evidence import Discordant, Evidence, Figure, Tally, error_certificate, harm_figures
+from flows.rollout.evidence import HIGHEST_LIMIT, Discordant, Evidence, Figure, Tally, error_certificate, harm_figures
 from flows.rollout.states import JUDGED, Position, State
 
 FAILURES_IN_ROW = 5
@@ -144,7 +144,7 @@ def _lacking_in_bake(evidence: Evidence, params: PromoteParams) -> Iterator[str]
         ("errors", evidence.bake_errors, limits["bake errors"]),
         ("slow frames", evidence.bake_slow, limits["bake latency"]),
     ):
-        if _exceeds(tally, limit):
+        if limit < HIGHEST_LIMIT and _exceeds(tally, limit):
             yield f"{name}: {tally.share:.1%} of {tally.trials}, over {limit:.1%}"
 
 

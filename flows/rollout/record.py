@@ -14,6 +14,7 @@ Every line holds `n`, `prev` (hash of the line before), `at`, `kind`, `state`, `
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -22,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flows.errors import OutsideError, ProjectError
+from flows.errors import Conflict, OutsideError, ProjectError
 from flows.params import PromoteParams
 from flows.rollout.evidence import Evidence, add_samples, enter_state, no_evidence
 from flows.rollout.judge import Situation, Verdict, judge
@@ -61,6 +62,7 @@ class Record:
         except OSError as error:
             raise _unwritable(path, error) from error
         self._num, self._hash = len(whole), (_hash_of(whole[-1]) if whole else _FIRST)
+        self._size = sum(len(line) + 1 for line in whole)
 
     @property
     def is_empty(self) -> bool:
@@ -68,7 +70,12 @@ class Record:
         return self._num == 0
 
     def append(self, kind: str, state: str, sentence: str, at: float, **content: Any) -> None:
-        """Write a line and have it on disk before returning. Raises OutsideError when it cannot be written."""
+        """Write a line and have it on disk before returning.
+
+        Raises:
+            Conflict: Somebody else has written to it meanwhile.
+            OutsideError: It cannot be written.
+        """
         when = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
         line: dict[str, Any] = {
             "n": self._num,
@@ -81,13 +88,20 @@ class Record:
         line |= content
         line["hash"] = _digest(line)
         try:
-            with self.path.open("ab") as sink:
-                sink.write(_canonical(line) + b"\n")
-                sink.flush()
-                os.fsync(sink.fileno())
+            self._size = self._write(_canonical(line) + b"\n")
         except OSError as error:
             raise _unwritable(self.path, error) from error
         self._num, self._hash = self._num + 1, line["hash"]
+
+    def _write(self, line: bytes) -> int:
+        with self.path.open("ab") as sink:
+            fcntl.flock(sink, fcntl.LOCK_EX)
+            if os.fstat(sink.fileno()).st_size != self._size:
+                raise Conflict(f"somebody else writes the record {self.path.name}", "See: tca status")
+            sink.write(line)
+            sink.flush()
+            os.fsync(sink.fileno())
+        return self._size + len(line)
 
 
 @dataclass(frozen=True)
@@ -228,7 +242,7 @@ def _cut_torn_line(path: Path) -> list[bytes]:
         with path.open("r+b") as sink:
             sink.truncate(len(whole))
             os.fsync(sink.fileno())
-    return whole.splitlines()
+    return whole.split(b"\n")[:-1]
 
 
 def _hash_of(line: bytes) -> str:

@@ -82,11 +82,11 @@ def train_detector(
     draft.mkdir(parents=True)
     load_ultralytics()
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="mirror-", dir=draft) as mirror, threads():
+    with tempfile.TemporaryDirectory(prefix="mirror-", dir=draft) as mirror, threads(params.threads):
         mirror_frames(dataset, Path(mirror))
         trainer = _session(dataset, params, seed, draft, str(start), Path(mirror), size_wh)
         # Ultralytics has just left PyTorch one thread less than there are cores.
-        with threads() as num_threads:
+        with threads(params.threads) as num_threads:
             epochs = _run(trainer, on_epoch, progress)
     best = max(epochs, key=lambda epoch: (epoch.map50_95, epoch.epoch))
     notes = {"input_size_wh": list(size_wh), "classes": list(dataset.classes), "epoch": best.epoch}

@@ -109,7 +109,7 @@ def test_6_a_challenger_that_fails_in_service_is_rolled_back(small: SmallProject
     assert small.report("promote")["outcome"] == "rolled_back"
     assert detect(small)["model"]["version"] == "2"
     assert json.loads((small.root / "champion.json").read_text())["version"] == "2"
-    running = [one for one in read_services(small.root / ".tca").values() if "3" in one.name and is_alive(one)]
+    running = [one for one in read_services(small.root / ".tca").values() if one.name.startswith("detector-3-") and is_alive(one)]
     assert running == []
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,12 +123,20 @@ class Rollout:
 
 
 @pytest.fixture
-def rollout(tmp_path: Path) -> Callable[..., Rollout]:
+def rollout(ram_folder: Path) -> Callable[..., Rollout]:
     def make(behaviour: Behaviour | None = None, **options: Any) -> Rollout:
         known = {name: options.pop(name) for name in ("params", "has_champion") if name in options}
-        return Rollout(tmp_path, behaviour or Behaviour(), **known, options=options)
+        return Rollout(ram_folder, behaviour or Behaviour(), **known, options=options)
 
     return make
+
+
+@pytest.fixture
+def ram_folder() -> Iterator[Path]:
+    """A folder on which syncing costs nothing, where there is one; for tests that run hundreds of promotions."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

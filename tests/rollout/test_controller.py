@@ -48,7 +48,11 @@ def test_the_share_only_grows_and_each_increase_follows_a_verdict(rollout) -> No
     assert orders == sorted(set(orders))
     before = None
     for line in read_record(one.record):
-        if line["kind"] == "state" and line["event"] == "advance" and line["left"].startswith(("SHADOW", "CANARY", "BAKE")):
+        if (
+            line["kind"] == "state"
+            and line["event"] == "advance"
+            and line["left"].startswith(("SHADOW", "CANARY", "BAKE"))
+        ):
             assert (before["kind"], before["verdict"]["decision"]) == ("verdict", "advance")
         before = line
 
@@ -75,7 +79,10 @@ def test_a_first_champion_needs_no_traffic(rollout) -> None:
 def test_a_challenger_that_does_not_serve_never_sees_a_frame(rollout, behaviour, has_champion: bool) -> None:
     one = rollout(behaviour, has_champion=has_champion)
     report = one.run()
-    assert (report.outcome, states(report)) == ("rolled_back", ["OFFLINE_GATE", "STAGING", "ROLLING_BACK", "ROLLED_BACK"])
+    assert (report.outcome, states(report)) == (
+        "rolled_back",
+        ["OFFLINE_GATE", "STAGING", "ROLLING_BACK", "ROLLED_BACK"],
+    )
     assert report.frames_judged == 0
     if has_champion:
         one.assert_settled_on("1")
@@ -88,8 +95,8 @@ def test_a_challenger_that_does_not_serve_never_sees_a_frame(rollout, behaviour,
         (SLOW, "latency"),
         (FAILING, "errors"),
         (EMPTY, "agreement"),
-        (Behaviour(from_answer=40, then=SLOW), "latency"),
-        (Behaviour(from_answer=40, then=Behaviour(fail_share=1.0)), "failed 5 frames in a row"),
+        (Behaviour(from_answer=26, then=SLOW), "latency"),
+        (Behaviour(from_answer=26, then=Behaviour(fail_share=1.0)), "failed 5 frames in a row"),
     ],
 )
 def test_a_bad_challenger_is_rolled_back_and_nothing_is_lost(rollout, behaviour, metric: str) -> None:
@@ -103,7 +110,7 @@ def test_a_bad_challenger_is_rolled_back_and_nothing_is_lost(rollout, behaviour,
 
 
 def test_a_challenger_that_turns_bad_in_the_bake_loses_the_throne_again(rollout) -> None:
-    one = rollout(Behaviour(from_answer=82, then=Behaviour(latency_ms=500.0, sigma=0.01)))
+    one = rollout(Behaviour(from_answer=44, then=Behaviour(latency_ms=500.0, sigma=0.01)))
     report = one.run()
     assert report.outcome == "rolled_back"
     assert "rolled back in BAKE" in report.sentence
@@ -111,7 +118,7 @@ def test_a_challenger_that_turns_bad_in_the_bake_loses_the_throne_again(rollout)
 
 
 def test_users_get_the_champion_before_the_challenger_is_stopped(rollout) -> None:
-    one = rollout(Behaviour(from_answer=40, then=SLOW))
+    one = rollout(Behaviour(from_answer=26, then=SLOW))
     one.run()
     effects = [line["sentence"] for line in read_record(one.record) if line["kind"] == "effect"]
     assert effects[-2:] == ["route champion, champion 1", "stop version 2"]
@@ -181,6 +188,7 @@ def test_what_hits_both_arms_is_not_held_against_the_challenger(rollout, fault: 
     if fault == "outage":
         assert (report.outcome, one.reigning()) == ("held", "1")
         assert "the champion failed" in report.sentence
+        one.clock.sleep(5)
         report = one.run()
     assert report.outcome == "promoted"
 
@@ -343,12 +351,18 @@ def test_what_can_be_known_before_the_start_is_refused(rollout) -> None:
     assert latest_promotions(one.journal_path, 1) == []
 
 
-def test_a_silent_router_is_missing_data(rollout) -> None:
+@pytest.mark.parametrize(("silent_s", "outcome"), [(3.0, "promoted"), (300.0, "held")])
+def test_a_silent_router_is_missing_data(rollout, silent_s: float, outcome: str) -> None:
     one = rollout()
     one.traffic.at(4.0, lambda: setattr(one.traffic, "silent", True))
+    one.traffic.at(4.0 + silent_s, lambda: setattr(one.traffic, "silent", False))
+    if outcome == "promoted":
+        assert one.run().outcome == "promoted"
+        return
     with pytest.raises(ServiceError, match="does not answer"):
         one.run()
     assert one.reigning() == "1"
+    assert latest_promotions(one.journal_path, 1)[0]["state"] == "HOLD"
     one.traffic.silent = False
     assert one.run().outcome == "promoted"
 
@@ -440,3 +454,18 @@ def test_promotion_needs_the_router_first(rollout) -> None:
             journal, one.traffic, one.registry, Contender("2", "b"), one.registry.reigning, one.params, one.records
         )
     assert latest_promotions(one.journal_path, 1) == []
+
+
+def test_a_challenger_that_ends_at_once_is_rolled_back(rollout) -> None:
+    one = rollout()
+    start = one.traffic.start
+
+    def start_and_crash(version: str, digest: str):
+        backend = start(version, digest)
+        if version == "2":
+            one.traffic.kill("2")
+        return backend
+
+    one.traffic.start = start_and_crash
+    assert one.run().sentence == "version 2 rolled back in STAGING: version 2 ended while it started"
+    one.assert_settled_on("1")

@@ -78,9 +78,7 @@ def test_a_machine_that_was_slow_for_the_champion_too_is_no_harm_in_the_bake(par
     assert deciding(gather(params, [pair()] * 40 + baked), params) == {"bake latency"}
 
 
-@pytest.mark.parametrize(
-    ("champion", "expected"), [(Tally(), 0.05), (Tally(100, 5), 0.05), (Tally(100, 100), 0.999)]
-)
+@pytest.mark.parametrize(("champion", "expected"), [(Tally(), 0.05), (Tally(100, 5), 0.05), (Tally(100, 100), 0.999)])
 def test_the_limit_of_the_bake(params, champion: Tally, expected: float) -> None:
     assert bake_limit(champion, 0.05, params) == expected
 
@@ -148,7 +146,9 @@ def simulate(params: PromoteParams, seed: int, error: float, slow: float, shared
 
 @pytest.mark.parametrize("shared", [0.0, 0.3])
 def test_an_equal_challenger_at_all_limits_is_hardly_ever_harmed(params, shared: float) -> None:
-    alarms = sum(simulate(params, seed, params.max_error_share, params.max_slow_share, shared, 150) for seed in range(40))
+    alarms = sum(
+        simulate(params, seed, params.max_error_share, params.max_slow_share, shared, 150) for seed in range(40)
+    )
     assert alarms / 40 <= params.alpha
 
 

@@ -62,7 +62,7 @@ def test_the_last_step_wants_errors_certified_rare(params) -> None:
         ({"agreement": 0.4}, {}, FINE, "wait", "agreement: mean 0.400"),
         ({"agreement": 0.4}, {}, LATE, "hold", "agreement: mean 0.400"),
         ({"latency_ms": 200.0, "champion_ms": 200.0}, {}, FINE, "advance", "30 frames judged"),
-        ({"failed": True, "champion_failed": True, "agreement": None}, {}, LATE, "hold", "errors: 100.0%"),
+        ({"failed": True, "champion_failed": True, "agreement": None}, {}, LATE, "hold", "0 of 20 frames judged"),
         ({}, {"frames_in_state": 30, "unusable_in_state": 4}, LATE, "hold", "4 of 30 observations are incomplete"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -92,18 +93,18 @@ def settle(one) -> str:
 
 KINDS = {
     "good": (Behaviour(), "promoted", "2"),
-    "slow": (Behaviour(from_answer=40, then=Behaviour(latency_ms=180.0)), "rolled_back", "1"),
-    "late": (Behaviour(from_answer=82, then=Behaviour(latency_ms=500.0, sigma=0.01)), None, None),
+    "slow": (Behaviour(from_answer=26, then=Behaviour(latency_ms=180.0)), "rolled_back", "1"),
+    "late": (Behaviour(from_answer=44, then=Behaviour(latency_ms=500.0, sigma=0.01)), None, None),
 }
 
 
 @pytest.mark.parametrize("kind", ["good", "slow"])
-def test_killed_at_any_moment(rollout, tmp_path: Path, kind: str) -> None:
+def test_killed_at_any_moment(rollout, ram_folder: Path, kind: str) -> None:
     behaviour, outcome, reigns = KINDS[kind]
     moment, survived = 0, False
     while not survived:
         one = rollout(behaviour)
-        one.folder = tmp_path / str(moment)
+        one.folder = ram_folder / str(moment)
         report, _ = run_until(one, moment)
         survived = report is not None
         if not survived:
@@ -125,11 +126,11 @@ def _is_open(one) -> bool:
     return not latest_promotions(one.journal_path, 1)[0]["closed"]
 
 
-def test_killed_and_the_challenger_with_it(rollout, tmp_path: Path) -> None:
+def test_killed_and_the_challenger_with_it(rollout, ram_folder: Path) -> None:
     """A machine that lost the challenger as well: back to the champion, unless the challenger reigns already."""
     for moment in range(20, 100, 7):
         one = rollout()
-        one.folder = tmp_path / str(moment)
+        one.folder = ram_folder / str(moment)
         report, _ = run_until(one, moment)
         if report is not None:
             break
@@ -144,9 +145,9 @@ def test_killed_and_the_challenger_with_it(rollout, tmp_path: Path) -> None:
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kills=st.lists(st.integers(0, 90), max_size=5), kind=st.sampled_from(sorted(KINDS)))
-def test_killed_again_and_again(rollout, tmp_path_factory, kills: list[int], kind: str) -> None:
+def test_killed_again_and_again(rollout, ram_folder: Path, kills: list[int], kind: str) -> None:
     one = rollout(KINDS[kind][0])
-    one.folder = tmp_path_factory.mktemp("rollout")
+    one.folder = Path(tempfile.mkdtemp(dir=ram_folder))
     outcome = None
     for moment in kills:
         try:

@@ -165,7 +165,9 @@ JSON = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from(sorted(entry())), JSON), st.dictionaries(st.sampled_from(sorted(arm("2"))), JSON))
+@given(
+    st.dictionaries(st.sampled_from(sorted(entry())), JSON), st.dictionaries(st.sampled_from(sorted(arm("2"))), JSON)
+)
 def test_no_observation_breaks_the_reader(changes: dict[str, Any], arm_changes: dict[str, Any]) -> None:
     reading = read({**entry(candidate={**arm("2"), **arm_changes}), **changes, "promotion": 7})
     assert reading.num_frames == 1

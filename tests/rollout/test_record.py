@@ -101,7 +101,9 @@ def forge(path: Path, change) -> None:
     record = Record(path)
     for line in lines:
         change(line)
-        content = {key: line[key] for key in line if key not in ("n", "prev", "at", "kind", "state", "sentence", "hash")}
+        content = {
+            key: line[key] for key in line if key not in ("n", "prev", "at", "kind", "state", "sentence", "hash")
+        }
         record.append(line["kind"], line["state"], line["sentence"], 100.0, **content)
 
 

@@ -94,6 +94,7 @@ def _params(**changes: object) -> TrainParams:
         "workers": 0,
         "cache": "ram",
         "precision": "fp32",
+        "threads": 1,
     }
     return TrainParams.model_validate({**values, **changes})
 

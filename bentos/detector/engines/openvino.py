@@ -33,6 +33,8 @@ class OpenVinoEngine:
         config: dict[str, Any] = {
             "PERFORMANCE_HINT": hint.upper(),
             "INFERENCE_PRECISION_HINT": _PRECISION[spec.engine.precision],
+            # Decoders share the cores: a thread that is bound to one waits there while another is free.
+            "ENABLE_CPU_PINNING": False,
         }
         if num_threads is not None:
             config["INFERENCE_NUM_THREADS"] = num_threads

@@ -1,0 +1,69 @@
+"""Reads what the router observed, turns it into evidence, and has it in the record before anybody judges it."""
+
+from __future__ import annotations
+
+from flows.errors import ProjectError, ServiceError
+from flows.params import PromoteParams
+from flows.rollout.effects import Effects
+from flows.rollout.evidence import enter_state, no_evidence, read_in
+from flows.rollout.journal import Entry
+from flows.rollout.observations import Reading, Thinning, read_page
+from flows.rollout.record import COUNTS, evidence_line, replay_record
+from flows.rollout.states import State
+
+_MODES = {State.SHADOW.value: "shadow", State.CANARY.value: "canary"}
+
+
+class Witness:
+    """The evidence of one promotion. The record holds all of it, so that a restart takes it from there."""
+
+    def __init__(self, entry: Entry, effects: Effects, params: PromoteParams) -> None:
+        self.evidence = no_evidence(params)
+        self._entry, self._effects, self._params = entry, effects, params
+        self._thinning = Thinning(params.thin_s)
+
+    def recall(self, strict: bool) -> None:
+        """Take the evidence from the record. Raises ProjectError when it is damaged, unless not `strict`."""
+        try:
+            self.evidence = replay_record(self._effects.record.path)
+        except ProjectError:
+            if strict:
+                raise
+
+    def enter_state(self) -> None:
+        """Begin to count towards the minimum of a state; a line of kind state tells a reader of the record so."""
+        self.evidence = enter_state(self.evidence)
+
+    def take_in(self, state: str) -> bool:
+        """Read what is new; False when nothing is. A router that does not answer is missing data, not an error."""
+        mode = _MODES.get(state, "champion")
+        try:
+            reading = self._read_to_end()
+        except ServiceError:
+            return False
+        before, self.evidence = self.evidence, read_in(self.evidence, reading, mode, self._params)
+        content = evidence_line(before, self.evidence, reading.samples, mode)
+        if content:
+            text = f"{len(reading.samples)} frames judged"
+            self._effects.record.append("evidence", state, text, self._effects.clock.now(), **content)
+        return bool(content)
+
+    def skip(self, state: str, of_when: str) -> None:
+        """Leave out what nobody was judged on, and begin to count failures in a row anew."""
+        skipped = {"cursor": self._read_to_end().cursor, "failures_in_row": 0, "champion_failures_in_row": 0}
+        self.evidence = self.evidence.model_copy(update=skipped)
+        counts = {name: getattr(self.evidence, name) for name in COUNTS}
+        text = f"observations {of_when} are left out"
+        self._effects.record.append(
+            "evidence", state, text, self._effects.clock.now(), mode="", counts=counts, samples=[]
+        )
+
+    def _read_to_end(self) -> Reading:
+        reading = Reading(self.evidence.cursor)
+        while True:
+            page = self._effects.traffic.observations(reading.cursor)
+            more = read_page(page, self._entry.id, self._entry.challenger[0], self._thinning)
+            ended = more.cursor <= reading.cursor
+            reading = reading.plus(more)
+            if ended:
+                return reading
