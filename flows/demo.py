@@ -38,8 +38,8 @@ class Act:
 ACTS = (
     Act("a first champion", "promoted"),
     Act("a challenger, trained on from the champion", "promoted"),
-    # From its 250th answer on it is late: past shadow, so that the canary finds it under live traffic.
-    Act("a challenger that passes offline, then turns slow in service", "rolled_back", "slow:150@250"),
+    # From its 180th answer on it is late: past shadow, so that the canary finds it under live traffic.
+    Act("a challenger that passes offline, then turns slow in service", "rolled_back", "slow:150@180"),
 )
 
 console = Console()
