@@ -31,15 +31,18 @@ class Step:
     started: float = field(default_factory=time.monotonic)
     summary: str = ""
     _spoken: float = field(default_factory=time.monotonic)
+    _counted_from: tuple[float, int] | None = None
 
     def progress(self, done: int, total: int, note: str) -> None:
         """A `flows.progress.Progress`: move the bar and show `note`."""
         if self.live is not None:
             self.live.update(self.live.task_ids[0], completed=done, total=total or None, note=note)
-        elif time.monotonic() - self._spoken > _QUIET_PERIOD_S:
+            return
+        if self._counted_from is None or done < self._counted_from[1]:
+            self._counted_from = (time.monotonic(), done)
+        if time.monotonic() - self._spoken > _QUIET_PERIOD_S:
             self._spoken = time.monotonic()
-            left = f", {clock(self._left_s(done, total))} left" if 0 < done < total else ""
-            _say(f"{self.label} {done}/{total or '?'}  {note}{left}")
+            _say(f"{self.label} {done}/{total or '?'}  {note}{self._left(done, total)}")
 
     def milestone(self, text: str) -> None:
         """A line of its own while the step goes on."""
@@ -54,8 +57,12 @@ class Step:
         """What the final line says."""
         self.summary = summary
 
-    def _left_s(self, done: int, total: int) -> float:
-        return (time.monotonic() - self.started) / done * (total - done)
+    def _left(self, done: int, total: int) -> str:
+        # Counted from the first call: what came before was loading.
+        since, first = self._counted_from or (self.started, 0)
+        if not first < done < total:
+            return ""
+        return f", {clock((time.monotonic() - since) / (done - first) * (total - done))} left"
 
 
 class Console:

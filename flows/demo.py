@@ -5,13 +5,11 @@ It does nothing that the verbs do not: render, serve, replay, release. What is d
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from flows.adapters import orchestrator
 from flows.adapters.processes import spawn, stop
@@ -19,7 +17,7 @@ from flows.console import Console, log_to
 from flows.data import render_demo_data
 from flows.demo_outcome import outcome_text
 from flows.errors import GateRefused
-from flows.rollout.journal import latest_promotions
+from flows.promotions import list_promotions
 from flows.serving import serve_champion
 from flows.settings import Project
 
@@ -67,23 +65,18 @@ def run_demo(project: Project) -> None:
 def play(project: Project, act: Act, first: bool) -> None:
     """One release, under the eyes of replayed cameras unless nothing can answer them yet."""
     from flows.release import release
+    from flows.stage import read_report
 
     if first:
         release(drill=act.drill)
     else:
         with replayed_cameras(project):
             release(drill=act.drill)
-    report = json.loads((project.reports / "release.json").read_text(encoding="utf-8"))
-    ended = (
-        json.loads((project.reports / "promote.json").read_text(encoding="utf-8"))
-        if report["stages"][-1]["stage"] == "promote"
-        else {}
-    )
-    if ended.get("outcome") != act.ends:
-        raise GateRefused(
-            f"this act should have {act.ends.replace('_', ' ')} its challenger, but {report['sentence']}",
-            "See reports/",
-        )
+    released = read_report(project, "release")
+    ended = read_report(project, "promote")["outcome"] if released["stages"][-1]["stage"] == "promote" else "stopped"
+    if ended != act.ends:
+        said = f"this act should have ended as {act.ends}, but it ended as {ended}: {released['sentence']}"
+        raise GateRefused(said, "See reports/, and run make demo again to go on")
 
 
 @contextmanager
@@ -102,5 +95,4 @@ def replayed_cameras(project: Project) -> Iterator[None]:
 
 def num_closed_promotions(project: Project) -> int:
     """How many promotions have come to their end."""
-    latest: list[dict[str, Any]] = latest_promotions(project.home / "rollout.db", limit=100)
-    return sum(one["closed"] for one in latest)
+    return sum(bool(one["closed"]) for one in list_promotions(project))

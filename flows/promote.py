@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from flows.adapters.registry import CHALLENGER, ModelVersion, Registry
 from flows.errors import ProjectError
+from flows.promotions import journal_of, keep_report, records_of
 from flows.rollout.controller import resume_promotion, run_promotion
 from flows.rollout.journal import latest_promotions, open_journal
 from flows.rollout.report import OnEvent, PromotionReport, RolloutEvent
@@ -61,23 +60,6 @@ def judged_before(project: Project, registry: Registry, challenger: ModelVersion
     return None
 
 
-def keep_report(project: Project, report: PromotionReport) -> None:
-    """Keep the report beside the record of its promotion."""
-    (records_of(project) / f"{report.promotion}.json").write_text(report.model_dump_json(indent=1), encoding="utf-8")
-
-
-def journal_of(project: Project) -> Path:
-    """The journal of this project's promotions."""
-    return project.home / "rollout.db"
-
-
-def records_of(project: Project) -> Path:
-    """The folder with a hash-chained record and a report of each promotion."""
-    folder = project.reports / "promotions"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 def watched(run: StageRun) -> OnEvent:
     """Show where the promotion is, and each change of state as a line of its own."""
     states: list[str] = []
@@ -97,10 +79,11 @@ def _as_of_now(report: PromotionReport, registry: Registry) -> PromotionReport:
     champion = registry.champion()
     if not report.passed or (champion is not None and champion.digest == report.challenger_digest):
         return report
-    sentence = f"version {report.challenger_version} was promoted by promotion {report.promotion} and has been taken back since"
-    return report.model_copy(
-        update={"passed": False, "sentence": f"{sentence}; to judge it again: tca promote --force"}
+    sentence = (
+        f"version {report.challenger_version} was promoted by promotion {report.promotion} and has been taken back "
+        "since; to judge it again: tca promote --force"
     )
+    return report.model_copy(update={"passed": False, "sentence": sentence})
 
 
 if __name__ == "__main__":

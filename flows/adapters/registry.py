@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+BEFORE = "tca.before"  # tag of a version: who reigned before it
 _METRIC_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./ ")
 
 
@@ -128,18 +129,30 @@ class Registry:
         return kept
 
     def set_champion(self, version: str, digest: str) -> None:
-        """Move the alias `champion` (and `previous` to the one before), then the pointer file. Idempotent."""
-        current = self.by_alias(CHAMPION)
+        """Move the aliases, then the pointer file. Idempotent.
+
+        A new champion makes the one before `previous`. Going back to `previous` makes the one before that `previous`,
+        never the version that was just sent away: a second step back goes further back.
+        """
+        current, previous = self.champion(), self.by_alias(PREVIOUS)
         with _reached(self._uri):
-            if current is None or current.version != version:
-                if current is not None:
-                    self._client.set_registered_model_alias(self._name, PREVIOUS, current.version)
-                self._client.set_registered_model_alias(self._name, CHAMPION, version)
+            if previous is not None and previous.version == version:
+                self._set_previous(previous.tags.get(BEFORE, ""))
+            elif current is not None and current.version != version:
+                self._client.set_model_version_tag(self._name, version, BEFORE, current.version)
+                self._set_previous(current.version)
+            self._client.set_registered_model_alias(self._name, CHAMPION, version)
         write_pointer(self._pointer, version, digest)
 
     def champion(self) -> ModelVersion | None:
         """The reigning version, if any."""
         return self.by_alias(CHAMPION)
+
+    def _set_previous(self, version: str) -> None:
+        if version:
+            self._client.set_registered_model_alias(self._name, PREVIOUS, version)
+        else:
+            self._client.delete_registered_model_alias(self._name, PREVIOUS)
 
     def _experiment(self) -> str:
         experiment = self._client.get_experiment_by_name(self._name)

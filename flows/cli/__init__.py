@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli import data, look, services, verbs
+from flows.cli import data, look, promotion, services, verbs
 from flows.errors import TcaError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app = typer.Typer(
     "Exit codes: 0 done, 1 a gate said no, 2 the input is wrong, 3 something outside failed.",
 )
 app.add_typer(data.app, name="data")
+app.add_typer(promotion.app, name="promotion")
 verbs.add_to(app)
 services.add_to(app)
 look.add_to(app)

@@ -40,8 +40,8 @@ def import_(
         str,
         typer.Option(
             metavar="PATTERN",
-            help="Where names say which camera it is: a regular expression with any of the groups camera, clip, time, slice"
-            ", split, searched in the file's path, e.g. '(?P<camera>cam\\d+)_(?P<clip>\\w+)_'.",
+            help="Where names say which camera it is: a regular expression with any of the groups "
+            "camera, clip, time, slice, split, searched in the path, e.g. '(?P<camera>cam\\d+)_(?P<clip>\\w+)_'.",
         ),
     ] = "",
     csv: Annotated[

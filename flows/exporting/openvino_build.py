@@ -49,7 +49,7 @@ def build_openvino(onnx_file: Path, folder: Path, precision: Precision) -> Engin
 
 
 def _number_names(model: Any) -> None:
-    """OpenVINO names nodes after a counter of the whole process: count in the graph, so that same graph is same file."""
+    """OpenVINO names nodes after a counter of the process: count in the graph, so that the file repeats itself."""
     for number, node in enumerate(model.get_ordered_ops()):
         kind = node.get_type_name()
         if re.fullmatch(rf"{re.escape(kind)}_\d+", node.get_friendly_name()):

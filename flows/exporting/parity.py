@@ -68,13 +68,17 @@ def _boxes_of_both(detector: Detector, graph: DetectorGraph, data: bytes) -> tup
 
 
 def _partners(some: Floats, others: Floats) -> list[tuple[float, float]]:  # (N, 6), (M, 6)
-    """IoU and score difference of each box with the other side's nearest box of its class, where there is one."""
+    """IoU and score difference of each box with the other side's nearest box of its class, where there is one.
+
+    Nearest in place and score: boxes that reach out of the image are cut to the same place.
+    """
     found = []
     for row in some:
         rivals = others[others[:, 5] == row[5]]
-        ious = _ious(row[:4], rivals[:, :4])
-        if len(ious) and (best := float(ious.max())) >= _MIN_IOU:
-            found.append((best, abs(float(rivals[ious.argmax(), 4] - row[4]))))
+        ious, differences = _ious(row[:4], rivals[:, :4]), np.abs(rivals[:, 4] - row[4])
+        if (near := np.flatnonzero(ious >= _MIN_IOU)).size:
+            best = near[(ious - differences)[near].argmax()]
+            found.append((float(ious[best]), float(differences[best])))
     return found
 
 

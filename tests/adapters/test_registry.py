@@ -62,6 +62,21 @@ def test_the_throne_moves_and_remembers_who_was_before(registry: Registry, tmp_p
     assert read_pointer(tmp_path / "champion.json") == ("2", "b" * 64)
 
 
+def test_each_step_back_goes_further_back(registry: Registry, tmp_path: Path) -> None:
+    one, two, three = (register(registry, tmp_path / "package", letter * 64) for letter in "abc")
+    for version in (one, two, three, two):
+        registry.set_champion(version.version, version.digest)
+    previous = registry.by_alias(PREVIOUS)
+    assert previous is not None
+    assert previous.version == "1"
+    for _ in range(2):
+        registry.set_champion(one.version, one.digest)
+    champion = registry.champion()
+    assert champion is not None
+    assert champion.version == "1"
+    assert registry.by_alias(PREVIOUS) is None
+
+
 def test_a_failed_run_leaves_no_version(registry: Registry) -> None:
     with pytest.raises(RuntimeError), registry.run("train", {}):
         raise RuntimeError

@@ -23,7 +23,12 @@ SMALL = (
     *("evaluate.replicates=100", "evaluate.min_units=2"),
     # What is tested here is the way, not the speed of a busy test machine.
     *("promote.latency_budget_ms=2000.0", "promote.shadow_frames=12", "promote.canary_steps=[50]"),
-    *("promote.canary_frames=12", "promote.bake_frames=12", "promote.min_agreement=0.01", "promote.max_error_share=0.2"),
+    *(
+        "promote.canary_frames=12",
+        "promote.bake_frames=12",
+        "promote.min_agreement=0.01",
+        "promote.max_error_share=0.2",
+    ),
 )
 
 
@@ -41,7 +46,9 @@ class SmallProject:
     def tca(self, *arguments: str, expect: int = 0) -> str:
         """Run `tca`, require its exit code, and return standard output."""
         argv = [sys.executable, "-m", "flows.cli", *arguments]
-        done = subprocess.run(argv, cwd=self.root, env=self.env, capture_output=True, text=True, timeout=280, check=False)
+        done = subprocess.run(
+            argv, cwd=self.root, env=self.env, capture_output=True, text=True, timeout=280, check=False
+        )
         assert done.returncode == expect, f"tca {arguments} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
         return done.stdout
 

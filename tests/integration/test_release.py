@@ -1,4 +1,4 @@
-"""The whole train on tiny data: real DVC, Prefect, MLflow, BentoML processes, real HTTP. The tests build on each other."""
+"""The whole train on tiny data: real DVC, Prefect, MLflow, BentoML, real HTTP. The tests build on each other."""
 
 from __future__ import annotations
 
@@ -36,7 +36,18 @@ def detect(small: SmallProject) -> dict[str, Any]:
 def replayed(small: SmallProject) -> Iterator[Path]:
     """Cameras that send until the body ends; then their report lies at the path, and no frame may be lost."""
     path = small.root / "reports" / "replay.json"
-    argv = [sys.executable, "-m", "flows.adapters.replay", "data", "--url", small.address, "--cameras", "6", "--fps", "3"]
+    argv = [
+        sys.executable,
+        "-m",
+        "flows.adapters.replay",
+        "data",
+        "--url",
+        small.address,
+        "--cameras",
+        "6",
+        "--fps",
+        "3",
+    ]
     process = subprocess.Popen([*argv, "--json", str(path)], cwd=small.root, env=small.env)
     try:
         yield path
@@ -56,7 +67,14 @@ def test_1_a_first_champion_is_made_and_answers(small: SmallProject) -> None:
     small.tca("data", "render")
     report = json.loads(small.tca("release", "--json"))
     assert report["passed"]
-    assert [one["stage"] for one in report["stages"]] == ["validate", "train", "export", "evaluate", "package", "promote"]
+    assert [one["stage"] for one in report["stages"]] == [
+        "validate",
+        "train",
+        "export",
+        "evaluate",
+        "package",
+        "promote",
+    ]
     answer = detect(small)
     champion = json.loads((small.root / "champion.json").read_text())
     assert answer["request_id"] == "one"
@@ -81,7 +99,12 @@ def test_3_a_current_stage_is_skipped_and_a_stage_on_a_stale_one_refused(small: 
     small.tca("validate")
     assert small.report("validate")["finished_at"] == before
     done = subprocess.run(
-        [sys.executable, "-m", "flows.cli", "export"], cwd=small.root, env=small.env, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "flows.cli", "export"],
+        cwd=small.root,
+        env=small.env,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 2
     assert "builds on train, which is stale (champion.json modified)" in done.stderr
@@ -109,7 +132,11 @@ def test_6_a_challenger_that_fails_in_service_is_rolled_back(small: SmallProject
     assert small.report("promote")["outcome"] == "rolled_back"
     assert detect(small)["model"]["version"] == "2"
     assert json.loads((small.root / "champion.json").read_text())["version"] == "2"
-    running = [one for one in read_services(small.root / ".tca").values() if one.name.startswith("detector-3-") and is_alive(one)]
+    running = [
+        one
+        for one in read_services(small.root / ".tca").values()
+        if one.name.startswith("detector-3-") and is_alive(one)
+    ]
     assert running == []
 
 
@@ -128,7 +155,9 @@ def test_8_rollback_restores_the_previous_champion_in_one_step(small: SmallProje
 def test_9_a_killed_promotion_is_taken_up_again_and_the_champion_answers_throughout(small: SmallProject) -> None:
     argv = [sys.executable, "-m", "flows.cli", "promote", "--force"]
     with replayed(small):
-        killed = subprocess.Popen(argv, cwd=small.root, env=small.env, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        killed = subprocess.Popen(
+            argv, cwd=small.root, env=small.env, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
         assert killed.stderr is not None
         for line in killed.stderr:
             if "SHADOW" in line:
