@@ -80,7 +80,7 @@ class Console:
     def step(self, name: str) -> Iterator[Step]:
         """Show a step while the body runs, and its `summary` with the time taken when it ends well."""
         self._number += 1
-        label = f"[{self._number}/{self._count}] {name:<16}" if self._count else f"{name:<16}"
+        label = f"[{self._number}/{self._count}] {name:<10}" if self._count else f"{name:<16}"
         with self._live(label) as live:
             step = Step(label, live)
             _LOG.info("%s starts", name)

@@ -22,6 +22,7 @@ from flows.serving import serve_champion
 from flows.settings import Project
 
 CAMERAS, FPS = 8, 3.0
+TRY_AGAIN = "See reports/; make demo again goes on from here"
 
 
 @dataclass(frozen=True)
@@ -63,20 +64,24 @@ def run_demo(project: Project) -> None:
 
 
 def play(project: Project, act: Act, first: bool) -> None:
-    """One release, under the eyes of replayed cameras unless nothing can answer them yet."""
+    """One release, promoted under the eyes of replayed cameras unless nothing can answer them yet."""
+    from flows.promote import promote
     from flows.release import release
     from flows.stage import read_report
 
+    release(until="package")
+    released = read_report(project, "release")
+    if not released["passed"]:
+        raise GateRefused(f"this act should have made a challenger, but {released['sentence']}", TRY_AGAIN)
     if first:
-        release(drill=act.drill)
+        promote()
     else:
         with replayed_cameras(project):
-            release(drill=act.drill)
-    released = read_report(project, "release")
-    ended = read_report(project, "promote")["outcome"] if released["stages"][-1]["stage"] == "promote" else "stopped"
-    if ended != act.ends:
-        said = f"this act should have ended as {act.ends}, but it ended as {ended}: {released['sentence']}"
-        raise GateRefused(said, "See reports/, and run make demo again to go on")
+            promote(drill=act.drill)
+    promoted = read_report(project, "promote")
+    if promoted["outcome"] != act.ends:
+        said = f"the challenger should have been {act.ends.replace('_', ' ')}, but {promoted['sentence']}"
+        raise GateRefused(said, TRY_AGAIN)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Any
 from prefect import Flow
 from pydantic import BaseModel, ConfigDict, Field
 
+from flows.errors import InputError
 from flows.stage import StageRun, console, main, read_report, stage
 
 STAGES = ("validate", "train", "export", "evaluate", "package", "promote")
@@ -29,17 +30,20 @@ class ReleaseReport(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    passed: bool = Field(description="whether a champion came out of it")
+    passed: bool = Field(description="whether every stage that was wanted let it through")
     sentence: str = Field(description="the last stage's verdict")
     stages: tuple[StageOutcome, ...] = Field(description="what ran, in order")
 
 
 @stage(gate="stop", tracked=False)
-def release(run: StageRun, drill: str = "") -> ReleaseReport:
+def release(run: StageRun, drill: str = "", until: str = STAGES[-1]) -> ReleaseReport:
     """Run every stage that is stale, then bring the challenger to the throne; stop at the first gate that says no."""
+    if until not in STAGES:
+        raise InputError(f"there is no stage {until} in a release", f"Known: {', '.join(STAGES)}")
     outcomes: list[StageOutcome] = []
-    console.expect(len(STAGES))
-    for name in STAGES:
+    wanted = STAGES[: STAGES.index(until) + 1]
+    console.expect(len(wanted))
+    for name in wanted:
         options = {"drill": drill} if name == "promote" else {}
         outcomes.append(_run_stage(run, name, options))
         if not outcomes[-1].passed:

