@@ -75,7 +75,7 @@ class DetectorTrainer(DetectionTrainer):
                 model.loss = _in_bf16(model.loss)
 
     def build_optimizer(self, *arguments: Any, **options: Any) -> Any:
-        """Adam's fused kernel, which Ultralytics takes on GPUs only: on a CPU it is five times as fast as the loop."""
+        """Adam's fused kernel, which Ultralytics takes on GPUs only: on a CPU it takes less than half the time, too."""
         optimizer = super().build_optimizer(*arguments, **options)  # type: ignore[no-untyped-call]
         if self.device.type == "cpu" and isinstance(optimizer, torch.optim.Adam):
             for group in optimizer.param_groups:
