@@ -11,6 +11,7 @@ from bentos.detector.detector import Detector
 from flows.comparison.evaluation import compare
 from flows.comparison.evaluation_page import evaluation_page
 from flows.comparison.gallery import disagreement_gallery
+from flows.comparison.gate import JudgedSlice
 from flows.comparison.predictions import (
     MAX_DETECTIONS,
     GroundTruth,
@@ -41,7 +42,7 @@ def evaluate(run: StageRun) -> EvaluationRecord:
     project, params = run.project, run.params.evaluate
     dataset = run.step(read_dataset)(project.data)
     truth = run.step(frozen_frames)(dataset, params.split)
-    served_conf, digest, challenger = run.step(detect_with)(project.model, dataset, truth, run.shown.progress)
+    served_conf, digest, challenger = run.step(detect_with)(project.model, dataset, truth, run.progress)
     champion_version, champion = run.step(detect_with_champion, retries=2)(run, dataset, truth)
     report = run.step(compare)(truth, challenger, champion, params, served_conf=served_conf, seed=run.params.seed)
     run.step(keep_evidence)(project.artifacts / "evaluation", truth, challenger, champion)
@@ -54,6 +55,7 @@ def evaluate(run: StageRun) -> EvaluationRecord:
         load=lambda image: (dataset.root / image).read_bytes(),
     )
     (project.reports / "evaluate.html").write_text(evaluation_page(report, shown), encoding="utf-8")
+    run.table([_row(one) for one in report.parts])
     return EvaluationRecord(**dict(report), champion_version=champion_version, challenger_digest=digest)
 
 
@@ -84,7 +86,7 @@ def detect_with_champion(run: StageRun, dataset: Dataset, truth: GroundTruth) ->
     if champion is None:
         return None, None
     model_dir = registry.download(champion) / "model"
-    return champion.version, detect_with(model_dir, dataset, truth, run.shown.progress)[2]
+    return champion.version, detect_with(model_dir, dataset, truth, run.progress)[2]
 
 
 def keep_evidence(folder: Path, truth: GroundTruth, challenger: Predictions, champion: Predictions | None) -> None:
@@ -94,6 +96,11 @@ def keep_evidence(folder: Path, truth: GroundTruth, challenger: Predictions, cha
     write_predictions(folder / "challenger.parquet", challenger)
     if champion is not None:
         write_predictions(folder / "champion.parquet", champion)
+
+
+def _row(part: JudgedSlice) -> dict[str, str | None]:
+    figure = part.figure
+    return {"part": f"{figure.kind} {figure.name}", "mAP50-95": figure.challenger.text(), "state": part.state}
 
 
 def _labelled(dataset: Dataset, frame: Frame) -> LabelledFrame:

@@ -22,7 +22,7 @@ def export(run: StageRun) -> ExportReport:
         run.params.package.name,
         run.params.train.image_size,
         frames,
-        run.shown.progress,
+        run.progress,
     )
     with run.registry().run("export", {**run.provenance.tags(), "tca.model_digest": report.model_digest}) as log:
         log.params({"engine": report.engine, "precision": report.precision})

@@ -70,7 +70,7 @@ def watched(run: StageRun) -> OnEvent:
             run.shown.milestone(
                 f"{event.state}{f' at {event.share:.0%}' if event.share else ''}  {event.text}".rstrip()
             )
-        run.shown.progress(event.num, event.num_needed, f"{event.state} {event.num}/{event.num_needed} frames")
+        run.progress(event.num, event.num_needed, f"{event.state} {event.num}/{event.num_needed} frames")
 
     return on_event
 

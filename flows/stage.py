@@ -12,7 +12,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar
@@ -33,11 +33,12 @@ except ProjectError:  # imported outside a project (a worker, a test): the flow 
     apply_environment(Project(Path.cwd()))
 
 from prefect import Flow, flow, task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 from prefect.tasks import exponential_backoff
+
+from flows.artifacts import PublishedProgress, publish_table, publish_verdict
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -57,6 +58,7 @@ class StageRun:
     provenance: Provenance
     shown: Step
     force: bool
+    published: PublishedProgress = field(default_factory=PublishedProgress)
 
     def step(self, function: Callable[P, R], *, retries: int = 0) -> Callable[P, R]:
         """`function` as a Prefect task; `retries` with growing pauses where something outside can fail."""
@@ -66,9 +68,14 @@ class StageRun:
         )
         return wrapped
 
+    def progress(self, done: int, total: int, note: str) -> None:
+        """A `flows.progress.Progress`: on the terminal at once, in Prefect as an artifact every few seconds."""
+        self.shown.progress(done, total, note)
+        self.published.update(done, total, note)
+
     def table(self, rows: list[dict[str, Any]]) -> None:
         """Show `rows` as a Prefect table artifact of this stage."""
-        create_table_artifact(rows, key=f"{self.name}-figures", description=f"Figures of {self.name}")
+        publish_table(self.name, rows)
 
     def registry(self) -> Registry:
         """The model registry of this project."""
@@ -163,7 +170,7 @@ def _run(
         if tracked and not under_dvc and (report.passed or gate == "record"):
             versioning.commit_stage(project.root, name)
         shown.done(report.sentence)
-    _publish(name, report)
+    publish_verdict(name, report.passed, report.sentence)
     return Completed(name=None if report.passed else "Refused", message=report.sentence)
 
 
@@ -196,10 +203,3 @@ def write_report(project: Project, name: str, report: Any, provenance: Provenanc
     draft = path.with_suffix(".draft")
     draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     draft.replace(path)
-
-
-def _publish(name: str, report: Any) -> None:
-    verdict = "passed" if report.passed else "refused"
-    create_markdown_artifact(
-        f"**{verdict}**: {report.sentence}", key=f"{name}-verdict", description=f"Verdict of {name}"
-    )

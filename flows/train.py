@@ -25,9 +25,7 @@ def train(run: StageRun) -> TrainReport:
         def on_epoch(epoch: EpochMetrics) -> None:
             log.metrics(epoch.numbers(), step=epoch.epoch)
 
-        report = run.step(train_detector)(
-            dataset, params, run.params.seed, out_dir, on_epoch, run.shown.progress, checkpoint
-        )
+        report = run.step(train_detector)(dataset, params, run.params.seed, out_dir, on_epoch, run.progress, checkpoint)
         log.artifact(out_dir / "epochs.csv")
     return report.model_copy(update={"mlflow_run_id": log.run_id})
 

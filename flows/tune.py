@@ -28,7 +28,7 @@ def tune(run: StageRun) -> TuneReport:
 
             return train_detector(dataset, params, run.params.seed, scratch / f"trial{number}", report).map50_95
 
-    return run.step(search)(train_once, tune_params, run.params.seed, scratch / "study.journal", run.shown.progress)
+    return run.step(search)(train_once, tune_params, run.params.seed, scratch / "study.journal", run.progress)
 
 
 if __name__ == "__main__":
