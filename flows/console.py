@@ -89,6 +89,13 @@ class Console:
         if not self.quiet:
             _say(f"{label} {step.summary:<70} {clock(time.monotonic() - step.started):>6}")
 
+    @contextmanager
+    def group(self, name: str) -> Iterator[Step]:
+        """A step that consists of others, which show themselves."""
+        step = Step(name, None)
+        yield step
+        _LOG.info("%s ends: %s", name, step.summary)
+
     def say(self, text: str) -> None:
         """A line of its own."""
         _LOG.info("%s", text)

@@ -67,9 +67,9 @@ def watched(run: StageRun) -> OnEvent:
     def on_event(event: RolloutEvent) -> None:
         if states[-1:] != [event.state]:
             states.append(event.state)
-            run.shown.milestone(
-                f"{event.state}{f' at {event.share:.0%}' if event.share else ''}  {event.text}".rstrip()
-            )
+            share = f" at {event.share:.0%} of cameras" if event.share else ""
+            # The first clause says why; the record has the figures behind it.
+            run.shown.milestone(f"{event.state}{share}  {event.text.partition(';')[0]}".rstrip())
         run.progress(event.num, event.num_needed, f"{event.state} {event.num}/{event.num_needed} frames")
 
     return on_event

@@ -35,14 +35,14 @@ class ReleaseReport(BaseModel):
     stages: tuple[StageOutcome, ...] = Field(description="what ran, in order")
 
 
-@stage(gate="stop", tracked=False)
+@stage(gate="stop", tracked=False, composite=True)
 def release(run: StageRun, drill: str = "", until: str = STAGES[-1]) -> ReleaseReport:
     """Run every stage that is stale, then bring the challenger to the throne; stop at the first gate that says no."""
     if until not in STAGES:
         raise InputError(f"there is no stage {until} in a release", f"Known: {', '.join(STAGES)}")
     outcomes: list[StageOutcome] = []
     wanted = STAGES[: STAGES.index(until) + 1]
-    console.expect(len(wanted))
+    console.expect(len(STAGES))
     for name in wanted:
         options = {"drill": drill} if name == "promote" else {}
         outcomes.append(_run_stage(run, name, options))

@@ -87,20 +87,23 @@ class StageRun:
         return read_report(self.project, stage)
 
 
-def stage(*, gate: Gate = "stop", tracked: bool = True) -> Callable[[Callable[..., Any]], Flow[..., Any]]:
+def stage(
+    *, gate: Gate = "stop", tracked: bool = True, composite: bool = False
+) -> Callable[[Callable[..., Any]], Flow[..., Any]]:
     """Make a flow of a body that takes a `StageRun` and returns a frozen report with `passed` and `sentence`.
 
     Args:
         gate: With "stop" a report that did not pass is written but not recorded in dvc.lock, so that nothing builds on
             it; with "record" the verdict is a result like any other, and a later stage refuses to go on.
         tracked: Whether the stage is one of dvc.yaml.
+        composite: Whether it consists of other stages, which show themselves.
     """
 
     def decorate(body: Callable[..., Any]) -> Flow[..., Any]:
         name = body.__name__
 
         def run(overrides: list[str] | None = None, force: bool = False, **options: Any) -> State[Any]:
-            return _run(body, name, overrides or [], force, options, gate, tracked)
+            return _run(body, name, overrides or [], force, options, gate, tracked, composite)
 
         # Prefect shows and checks the parameters of the signature: ours, then what the body takes beside its run.
         ours = list(inspect.signature(run, eval_str=True).parameters.values())[:2]
@@ -151,13 +154,14 @@ def _run(
     options: dict[str, Any],
     gate: Gate,
     tracked: bool,
+    composite: bool,
 ) -> State[Any]:
     project = find_project()
     logging.getLogger("tca").setLevel(logging.INFO)
     params, changes = apply_overrides(project.params_file, overrides)
     for change in changes:
         console.say(change)
-    with console.step(name) as shown:
+    with console.group(name) if composite else console.step(name) as shown:
         under_dvc = versioning.is_run_by_dvc()
         if tracked and not under_dvc and not _is_stale(project, name, force):
             report = read_report(project, name)
