@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from flows.adapters import orchestrator
-from flows.adapters.processes import spawn, stop
+from flows.adapters.processes import forget, spawn, stop
 from flows.console import Console, log_to
 from flows.data import render_demo_data
 from flows.demo_outcome import outcome_text
@@ -96,6 +96,7 @@ def replayed_cameras(project: Project) -> Iterator[None]:
         yield
     finally:
         stop(record, grace_s=20)
+        forget(project.home, record.name)
 
 
 def num_closed_promotions(project: Project) -> int:

@@ -46,7 +46,7 @@ def status_text(found: dict[str, Any]) -> str:
         lines.append(f"promotion   {one['id']}: version {one['challenger']} {one['state']}  {one['sentence']}")
     for one in found["services"]:
         state = f"process {one['pid']}" if one["alive"] else "not running (it ended by itself; see its log)"
-        lines.append(f"service     {one['name']:<12} {one['address']:<30} {state}")
+        lines.append(f"service     {one['name']:<20} {one['address']:<30} {state}")
     if not found["services"]:
         lines.append("service     none running: tca serve")
     stale = found["stale"]
