@@ -7,7 +7,7 @@ import pytest
 from flows.params_file import read_params
 from flows.provenance import collect_provenance, read_data_md5
 from flows.settings import Project
-from tests.conftest import run
+from tests.projects import run
 
 
 def collect(root: Path):

@@ -13,7 +13,7 @@ from flows.adapters.versioning import (
 )
 from flows.errors import InputError, ProjectError
 from flows.provenance import read_data_md5
-from tests.conftest import copy_project, run
+from tests.projects import copy_project, run
 
 DVC_YAML = """
 stages:

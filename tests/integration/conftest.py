@@ -14,7 +14,7 @@ import pytest
 
 from flows.adapters.processes import find_free_port
 from flows.params_file import apply_overrides
-from tests.conftest import copy_project, run
+from tests.projects import copy_project, run
 
 SMALL = (
     *("render.cameras=6", "render.clips_per_camera=4", "render.frames_per_clip=5", "render.size_wh=[192, 128]"),
