@@ -15,8 +15,8 @@ $(STAMP): constraints.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "error: the venv module is missing (Debian: apt-get install python3-venv)"; exit 2; }
 	@echo "environment      installing $$(grep -c == constraints.txt) packages into $(VENV), about a minute and 7 GB"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $$(grep '^uv==' constraints.txt)
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --requirement constraints.txt
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --requirement constraints.txt
+	@$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
 install: $(STAMP)  ## Make .venv with the pinned packages
