@@ -1,0 +1,1 @@
+"""Benchmarks: scripts that each print one table and write one JSON file, run as `python -m benchmarks.NAME`."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from pydantic import Field
 
 from bentos.detector.detector import Detector
 from flows.comparison.evaluation import compare
@@ -32,8 +33,8 @@ from flows.stage import StageRun, main, stage
 class EvaluationRecord(EvaluationReport):
     """The comparison, and which version reigned."""
 
-    champion_version: str | None
-    challenger_digest: str
+    champion_version: str | None = Field(description="registered version that reigned; null: none did")
+    challenger_digest: str = Field(description="digest of the challenger's model.json")
 
 
 @stage(gate="record")

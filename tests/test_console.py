@@ -31,12 +31,12 @@ def test_a_failed_step_has_no_final_line(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_time_left_counts_from_the_first_sign_of_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    now = iter([100.0, 100.0, 200.0, 220.0, 220.0, 220.0])
-    monkeypatch.setattr("flows.console.time.monotonic", lambda: next(now))
+    now_s = 200.0
+    monkeypatch.setattr("flows.console.time.monotonic", lambda: now_s)
     monkeypatch.setattr("flows.console._say", said.append)
-    step = Step("train", live=None)  # loading takes 100 s, then 10 units take 20 s
-    step._counted_from = (200.0, 1)
-    next(now)
+    step = Step("train", live=None, started=100.0, _spoken=195.0)  # loading took 100 s
+    step.progress(1, 21, "note")
+    now_s = 220.0  # and ten units 20 s
     step.progress(11, 21, "note")
     assert said == ["train 11/21  note, 20 s left"]
 

@@ -18,6 +18,8 @@ import typer
 from flows.cli import data, look, promotion, services, verbs
 from flows.errors import TcaError
 
+INTERRUPTED = 130  # what a shell expects of Ctrl-C, and what typer makes of it
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=True,
@@ -66,8 +68,12 @@ def main() -> None:
 def _readable_errors() -> Iterator[None]:
     try:
         yield
-    except KeyboardInterrupt:
-        _leave("\nStopped. What was finished is kept; the same command goes on from there.", 130)
+    except (KeyboardInterrupt, SystemExit) as ending:
+        if isinstance(ending, SystemExit) and ending.code != INTERRUPTED:
+            raise
+        print("\nStopped. What was finished is kept; the same command goes on from there.", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        os._exit(INTERRUPTED)  # at once: nothing that must be kept waits in a thread any more
     except TcaError as error:
         _leave(f"error: {error}", error.exit_code)
     except OSError as error:
