@@ -14,7 +14,7 @@ def copy_project(target: Path) -> Path:
     """Copy what a project consists of, commit it, and initialise DVC."""
     target.mkdir(parents=True)
     ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
-    for folder in ("flows", "bentos"):
+    for folder in ("flows", "bentos", "infra"):
         shutil.copytree(ROOT / folder, target / folder, ignore=ignore)
     for name in ("params.yaml", "dvc.yaml", "champion.json", ".gitignore", ".dvcignore"):
         shutil.copy(ROOT / name, target / name)

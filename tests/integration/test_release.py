@@ -169,3 +169,37 @@ def test_9_a_killed_promotion_is_taken_up_again_and_the_champion_answers_through
     assert small.report("promote")["outcome"] in ("promoted", "rolled_back")
     status = json.loads(small.tca("status", "--json"))
     assert detect(small)["model"]["version"] == status["champion"]["version"]
+
+
+def test_every_verdict_can_be_recomputed_from_its_record(small: SmallProject) -> None:
+    promotions = json.loads(small.tca("promotion", "list", "--json"))
+    assert len(promotions) >= 4
+    for one in promotions:
+        assert "every hash and verdict holds" in small.tca("promotion", "verify", str(one["id"]))
+
+
+def test_production_frames_are_compared_with_the_training_reference(small: SmallProject) -> None:
+    small.tca("monitor", "-S", "monitor.min_frames=1000000", expect=1)
+    report = small.report("monitor")
+    assert report["verdict"] == "insufficient"
+    assert report["num_current"] > 0
+
+
+def test_a_search_tries_and_names_the_best_parameters(small: SmallProject) -> None:
+    overrides = ("tune.trials=2", "tune.epochs=1", "tune.space={learning_rate: {low: 0.0005, high: 0.01, log: true}}")
+    small.tca("tune", *(part for override in overrides for part in ("-S", override)))
+    assert "learning_rate" in small.report("tune")["best_params"]
+
+
+def test_a_deployment_run_by_a_worker_is_the_third_door(small: SmallProject) -> None:
+    before = small.report("validate")["finished_at"]
+    prefect = (sys.executable, "-m", "prefect", "--no-prompt")
+    small.run(*prefect, "work-pool", "create", "--type", "process", "tca")
+    small.run(*prefect, "deploy", "--all", "--prefect-file", "infra/prefect.yaml")
+    small.run(*prefect, "deployment", "run", "validate/validate", "--param", "force=true")
+    env = {**small.env, "TCA_PROJECT": str(small.root)}
+    worker = [*prefect, "worker", "start", "--pool", "tca", "--run-once"]
+    done = subprocess.run(worker, cwd=small.root, env=env, capture_output=True, text=True, timeout=250, check=False)
+    assert done.returncode == 0, done.stderr
+    assert small.report("validate")["finished_at"] > before
+    assert "validate" not in stale_stages(small)
