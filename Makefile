@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-fast check install bench down clean
+.PHONY: help demo test check install bench down clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -32,6 +32,13 @@ check: $(STAMP)  ## Style, types and architecture
 
 test: check  ## Checks and the whole test suite
 	@$(BIN)/python -m pytest
+
+bench: $(STAMP)  ## Measure speed; about eight minutes on an idle machine
+	@$(BIN)/python -m benchmarks.router
+	@$(BIN)/python -m benchmarks.evaluator
+	@$(BIN)/python -m benchmarks.manifest
+	@if test -d artifacts/model; then $(BIN)/python -m benchmarks.serving; else echo "serving: no artifacts/model yet (make demo)"; fi
+	@$(BIN)/python -m benchmarks.summary
 
 down: $(STAMP)  ## Stop the local services
 	@$(BIN)/tca down
