@@ -76,13 +76,15 @@ def watched(run: StageRun) -> OnEvent:
 
 
 def _as_of_now(report: PromotionReport, registry: Registry) -> PromotionReport:
-    champion = registry.champion()
-    if not report.passed or (champion is not None and champion.digest == report.challenger_digest):
+    if not report.passed:
         return report
-    sentence = (
-        f"version {report.challenger_version} was promoted by promotion {report.promotion} and has been taken back "
-        "since; to judge it again: tca promote --force"
-    )
+    version, promotion = report.challenger_version, report.promotion
+    champion = registry.champion()
+    if champion is not None and champion.digest == report.challenger_digest:
+        sentence = f"version {version} reigns since promotion {promotion}, and there is no newer challenger"
+        return report.model_copy(update={"sentence": sentence})
+    again = "to judge it again: tca promote --force"
+    sentence = f"version {version} was promoted by promotion {promotion} and has been taken back since; {again}"
     return report.model_copy(update={"passed": False, "sentence": sentence})
 
 

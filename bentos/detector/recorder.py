@@ -17,6 +17,8 @@ from bentos.detector.detector import Detections
 
 _PATTERN = "features-*.jsonl"
 
+WARM_UP_CAMERA = "warm-up"  # who starts a service sends its first frames under this name; they are no production
+
 
 class FeatureRecord(BaseModel):
     """One line of a recording."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 
+from bentos.detector.recorder import WARM_UP_CAMERA
 from bentos.router.routing import Backend, Snapshot
 from flows.adapters.processes import ServiceRecord, find_free_port, forget, is_alive, read_services, spawn, stop
 from flows.errors import Conflict, ServiceError
@@ -71,7 +72,7 @@ class LocalTraffic:
 
     def warm_up(self, backend: Backend) -> None:
         """Let it answer some frames, and check that it is the pinned model. Raises ServiceError."""
-        headers = {"content-type": "image/jpeg", "x-camera-id": "warm-up"}
+        headers = {"content-type": "image/jpeg", "x-camera-id": WARM_UP_CAMERA}
         try:
             for _ in range(WARM_UP_FRAMES):
                 reply = self._client.post(f"{backend.url}/v1/detect", content=_grey_jpeg(), headers=headers)

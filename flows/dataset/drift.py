@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from bentos.detector.recorder import FeatureRecord, read_records
+from bentos.detector.recorder import WARM_UP_CAMERA, FeatureRecord, read_records
 from flows.errors import DataError
 from flows.params import MonitorParams
 
@@ -88,7 +88,7 @@ def production_features(record_dir: Path) -> pd.DataFrame:
             "Serve with recording on (tca serve does; elsewhere set DETECTOR_RECORD_DIR), or name the folder",
         )
     try:
-        rows = [_row(record) for record in read_records(record_dir)]
+        rows = [_row(record) for record in read_records(record_dir) if record.camera != WARM_UP_CAMERA]
     except ValueError as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{record_dir} holds a line that is no record: {reason}", "Move that file away") from None

@@ -159,6 +159,14 @@ def test_production_is_read_as_serving_records_it(tmp_path: Path) -> None:
     assert table["mean_box_share"][1] == pytest.approx(200 / 5000)
 
 
+def test_frames_that_warm_a_service_up_are_no_production(tmp_path: Path) -> None:
+    record = {"time": "2026-01-01T00:00:00Z", "model_version": "1", "width": 640, "height": 384, "brightness": 90.0}
+    record |= {"contrast": 1.0, "sharpness": 1.0, "num_detections": 0, "mean_score": None, "mean_box_share": None}
+    lines = [json.dumps({**record, "camera": camera, "class_counts": {}}) for camera in ("warm-up", "cam01")]
+    (tmp_path / "features-0-1.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert len(production_features(tmp_path)) == 1
+
+
 def test_no_recorded_frames_is_an_empty_table_and_no_folder_an_error(tmp_path: Path) -> None:
     assert production_features(tmp_path).shape == (0, len(FEATURES))
     with pytest.raises(DataError, match="DETECTOR_RECORD_DIR"):
