@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from flows.adapters.registry import ACCURACY
 from flows.serving import registry_of
 from flows.settings import Project
 
@@ -16,7 +17,7 @@ def outcome_text(project: Project, address: str) -> str:
     """The table of versions with accuracy, latency and verdict, and the commands for what comes next."""
     registry = registry_of(project)
     champion = registry.champion()
-    accuracy = {one.version: one.tags.get("tca.map50_95", "") for one in registry.versions()}
+    accuracy = {one.version: one.tags.get(ACCURACY, "") for one in registry.versions()}
     reigning = champion.version if champion else ""
     reports = _reports(project)
     rows = [_row(report, _latency_ms(report, reports), accuracy, reigning) for report in reports]

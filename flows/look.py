@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.adapters.processes import is_alive, read_services
-from flows.adapters.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry, read_pointer
+from flows.adapters.registry import ACCURACY, CHALLENGER, CHAMPION, PREVIOUS, Registry, read_pointer
 from flows.console import Console
 from flows.errors import TcaError
 from flows.page import Markup, escape, page, table
@@ -121,7 +121,7 @@ def _read_registry(registry: Registry) -> list[ListedVersion]:
             version=one.version,
             aliases=tuple(aliases.get(one.version, ())),
             digest=one.digest,
-            accuracy=one.tags.get("tca.accuracy", ""),
+            accuracy=one.tags.get(ACCURACY, ""),
             data_md5=one.tags.get("tca.data_md5", ""),
             git_commit=one.tags.get("tca.git_commit", ""),
         )

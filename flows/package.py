@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bentos.detector.contract import read_spec
 from flows.adapters.bento_store import build_bento
+from flows.adapters.registry import ACCURACY
 from flows.comparison.resampling import Estimate
 from flows.errors import GateRefused
 from flows.stage import StageRun, main, stage
@@ -46,7 +47,7 @@ def package(run: StageRun) -> PackageReport:
     tags = {
         **run.provenance.tags(),
         "tca.bento": tag,
-        "tca.map50_95": accuracy_text(run.report_of("evaluate")),
+        ACCURACY: accuracy_text(run.report_of("evaluate")),
     }
     with registry.run("package", tags) as log:
         version = run.step(registry.register, retries=2)(log.run_id, folder, spec.digest, tags)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flows.adapters.processes import ServiceRecord, register
-from flows.adapters.registry import Registry, write_pointer
+from flows.adapters.registry import ACCURACY, Registry, write_pointer
 from flows.errors import Conflict
 from flows.look import ListedVersion, index_page, read_promotions, read_versions, write_index
 from flows.pages_server import PagesServer
@@ -92,7 +92,7 @@ def test_versions_come_from_the_registry_newest_first_with_their_roles(project: 
     registry = Registry(settings.tracking_uri, name, project.home, project.champion_file)
     for digest in ("a" * 64, "b" * 64):
         with registry.run("package", {}) as log:
-            made = registry.register(log.run_id, package, digest, {"tca.accuracy": "0.5"})
+            made = registry.register(log.run_id, package, digest, {ACCURACY: "0.5"})
     registry.set_champion("1", "a" * 64)
     found = read_versions(project)
     assert isinstance(found, list)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+ACCURACY = "tca.map50_95"  # tag of a version: mAP50-95 on the frozen frames, with its interval
 BEFORE = "tca.before"  # tag of a version: who reigned before it
 _METRIC_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./ ")
 
