@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bentos.detector.contract import EngineSpec, Precision
+from bentos.detector.engines.quiet import import_openvino
 from flows.errors import EngineUnavailable
 
 _CAPABILITY: dict[str, str] = {"fp32": "FP32", "fp16": "FP16", "bf16": "BF16"}
@@ -15,7 +16,7 @@ _CAPABILITY: dict[str, str] = {"fp32": "FP32", "fp16": "FP16", "bf16": "BF16"}
 def require_openvino(precision: Precision) -> None:
     """Check that OpenVINO is here and that this CPU computes in `precision`. Raises EngineUnavailable."""
     try:
-        import openvino
+        openvino = import_openvino()
     except ImportError as error:
         raise EngineUnavailable(f"OpenVINO cannot be imported: {error}", "Install it: pip install openvino") from None
     able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -33,8 +34,7 @@ def build_openvino(onnx_file: Path, folder: Path, precision: Precision) -> Engin
         EngineUnavailable: OpenVINO is missing, refuses the graph, or this CPU lacks the precision.
     """
     require_openvino(precision)
-    import openvino
-
+    openvino = import_openvino()
     path = folder / "model.xml"
     try:
         model = openvino.Core().read_model(onnx_file)

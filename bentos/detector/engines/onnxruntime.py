@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bentos.detector.contract import ModelSpec
+from bentos.detector.engines.quiet import import_onnxruntime
 from bentos.detector.errors import EngineUnavailable, ModelRefused
 
 _MAX_BATCH_CPU = 4
@@ -20,7 +21,7 @@ class OnnxRuntimeEngine:
     num_parallel = 1
 
     def __init__(self, model_dir: Path, spec: ModelSpec, *, num_threads: int | None = None) -> None:
-        import onnxruntime
+        onnxruntime = import_onnxruntime()
 
         on_gpu = spec.engine.device.upper() != "CPU"
         provider = "CUDAExecutionProvider" if on_gpu else "CPUExecutionProvider"

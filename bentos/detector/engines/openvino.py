@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from bentos.detector.contract import ModelSpec, Precision
 from bentos.detector.engines import Hint
+from bentos.detector.engines.quiet import import_openvino
 from bentos.detector.errors import ModelRefused
 
 # Always said, never left to the device: a CPU with AMX would silently take bf16.
@@ -28,7 +29,7 @@ class OpenVinoEngine:
     def __init__(
         self, model_dir: Path, spec: ModelSpec, *, num_threads: int | None = None, hint: Hint = "latency"
     ) -> None:
-        import openvino
+        openvino = import_openvino()
 
         config: dict[str, Any] = {
             "PERFORMANCE_HINT": hint.upper(),
