@@ -100,16 +100,16 @@ def stage(
     """
 
     def decorate(body: Callable[..., Any]) -> Flow[..., Any]:
-        name = body.__name__
+        made = _Stage(body.__name__, body, gate, tracked, composite)
 
         def run(overrides: list[str] | None = None, force: bool = False, **options: Any) -> State[Any]:
-            return _run(body, name, overrides or [], force, options, gate, tracked, composite)
+            return _run(made, overrides or [], force, options)
 
         # Prefect shows and checks the parameters of the signature: ours, then what the body takes beside its run.
         ours = list(inspect.signature(run, eval_str=True).parameters.values())[:2]
         bodys = list(inspect.signature(body, eval_str=True).parameters.values())[1:]
         run.__signature__ = inspect.Signature([*ours, *bodys])  # type: ignore[attr-defined]
-        return flow(name=name, description=inspect.getdoc(body))(run)
+        return flow(name=made.name, description=inspect.getdoc(body))(run)
 
     return decorate
 
@@ -146,36 +146,48 @@ def main(entry: Flow[..., Any], gate: Gate = "stop") -> None:
     sys.exit(1 if refused else 0)
 
 
-def _run(
-    body: Callable[..., Any],
-    name: str,
-    overrides: list[str],
-    force: bool,
-    options: dict[str, Any],
-    gate: Gate,
-    tracked: bool,
-    composite: bool,
-) -> State[Any]:
+@dataclass(frozen=True)
+class _Stage:
+    """A body and how it is treated; see `stage`."""
+
+    name: str
+    body: Callable[..., Any]
+    gate: Gate
+    tracked: bool
+    composite: bool
+
+    @property
+    def is_recorded_here(self) -> bool:
+        """Whether we ask DVC and record in dvc.lock; started by DVC, that is its own business."""
+        return self.tracked and not versioning.is_run_by_dvc()
+
+
+def _run(made: _Stage, overrides: list[str], force: bool, options: dict[str, Any]) -> State[Any]:
     project = find_project()
     logging.getLogger("tca").setLevel(logging.INFO)
     params, changes = apply_overrides(project.params_file, overrides)
     for change in changes:
         console.say(change)
-    with console.group(name) if composite else console.step(name) as shown:
-        under_dvc = versioning.is_run_by_dvc()
-        if tracked and not under_dvc and not _is_stale(project, name, force):
-            report = read_report(project, name)
-            shown.done(f"current: {report['sentence']}")
-            return Completed(name="Cached", message=report["sentence"])
-        started = time.monotonic()
+    with console.group(made.name) if made.composite else console.step(made.name) as shown:
+        if made.is_recorded_here and not _is_stale(project, made.name, force):
+            sentence = read_report(project, made.name)["sentence"]
+            shown.done(f"current: {sentence}")
+            return Completed(name="Cached", message=sentence)
         provenance = collect_provenance(project, params)
-        report = body(StageRun(name, project, params, read_settings(project), provenance, shown, force), **options)
-        write_report(project, name, report, provenance, time.monotonic() - started)
-        if tracked and not under_dvc and (report.passed or gate == "record"):
-            versioning.commit_stage(project.root, name)
+        run = StageRun(made.name, project, params, read_settings(project), provenance, shown, force)
+        report = _work(made, run, options)
         shown.done(report.sentence)
-    publish_verdict(name, report.passed, report.sentence)
+    publish_verdict(made.name, report.passed, report.sentence)
     return Completed(name=None if report.passed else "Refused", message=report.sentence)
+
+
+def _work(made: _Stage, run: StageRun, options: dict[str, Any]) -> Any:
+    started = time.monotonic()
+    report = made.body(run, **options)
+    write_report(run.project, made.name, report, run.provenance, time.monotonic() - started)
+    if made.is_recorded_here and (report.passed or made.gate == "record"):
+        versioning.commit_stage(run.project.root, made.name)
+    return report
 
 
 def _is_stale(project: Project, name: str, force: bool) -> bool:
