@@ -64,7 +64,7 @@ def _ms(value: float | None) -> str:
 
 
 def _reports(project: Project) -> list[dict[str, Any]]:
-    paths = sorted((project.reports / "promotions").glob("*.json"), key=lambda path: int(path.stem))
+    paths = sorted(project.records.glob("*.json"), key=lambda path: int(path.stem))
     return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
 

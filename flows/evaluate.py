@@ -83,7 +83,7 @@ def detect_with(
 def detect_with_champion(run: StageRun, dataset: Dataset, truth: GroundTruth) -> tuple[str | None, Predictions | None]:
     """Version and detections of the reigning champion; nothing while there is none."""
     registry = run.registry()
-    champion = registry.champion()
+    champion = registry.reigning()
     if champion is None:
         return None, None
     model_dir = registry.download(champion) / "model"

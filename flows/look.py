@@ -79,7 +79,7 @@ def index_page(project: Project, versions: list[ListedVersion] | str) -> str:
         "<h2>Model versions</h2>",
         _versions(versions),
         "<h2>Promotions</h2>",
-        _promotions(read_promotions(project.reports / "promotions")),
+        _promotions(read_promotions(project.records)),
         "<h2>Reports</h2>",
         _reports(project),
         "<h2>Services</h2>",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flows.adapters.registry import CHALLENGER, ModelVersion, Registry
 from flows.errors import ProjectError
-from flows.promotions import journal_of, keep_report, records_of
+from flows.promotions import keep_report
 from flows.rollout.controller import resume_promotion, run_promotion
 from flows.rollout.journal import latest_promotions, open_journal
 from flows.rollout.report import OnEvent, PromotionReport, RolloutEvent
@@ -23,12 +23,13 @@ def promote(run: StageRun, drill: str = "") -> PromotionReport:
         return before
     run.step(ensure_router)(project, run.settings)
     traffic = traffic_of(project, run.settings, registry, {challenger.version: drill} if drill else {})
-    champion = registry.champion()
-    with open_journal(journal_of(project)) as journal:
+    with open_journal(project.journal) as journal:
         entry = journal.open_entry()
+        # A promotion that was broken off may have moved the alias and not yet the pointer.
+        champion = registry.champion() if entry else registry.reigning()
         if champion and (entry is None or entry.champion == (champion.version, champion.digest)):
             traffic.ensure_champion(champion.version, champion.digest)
-        records, watch = records_of(project), watched(run)
+        records, watch = project.records, watched(run)
         if entry is not None and entry.challenger == (challenger.version, challenger.digest):
             report = run.step(resume_promotion)(journal, traffic, registry, records, watch)
         else:
@@ -50,11 +51,11 @@ def find_challenger(registry: Registry) -> ModelVersion:
 
 def judged_before(project: Project, registry: Registry, challenger: ModelVersion) -> PromotionReport | None:
     """How the last closed promotion of this very model ended, if there was one."""
-    last = latest_promotions(journal_of(project), limit=1000)
+    last = latest_promotions(project.journal, limit=1000)
     if any(not one["closed"] for one in last):
         return None
     for one in last:
-        kept = records_of(project) / f"{one['id']}.json"
+        kept = project.records / f"{one['id']}.json"
         if one["challenger_digest"] == challenger.digest and kept.exists():
             return _as_of_now(PromotionReport.model_validate_json(kept.read_text(encoding="utf-8")), registry)
     return None

@@ -15,26 +15,14 @@ from flows.serving import registry_of, traffic_of
 from flows.settings import Project, read_settings
 
 
-def journal_of(project: Project) -> Path:
-    """The journal of this project's promotions."""
-    return project.home / "rollout.db"
-
-
-def records_of(project: Project) -> Path:
-    """The folder with a hash-chained record and a report of each promotion."""
-    folder = project.reports / "promotions"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 def keep_report(project: Project, report: PromotionReport) -> None:
     """Keep the report beside the record of its promotion."""
-    (records_of(project) / f"{report.promotion}.json").write_text(report.model_dump_json(indent=1), encoding="utf-8")
+    (project.records / f"{report.promotion}.json").write_text(report.model_dump_json(indent=1), encoding="utf-8")
 
 
 def list_promotions(project: Project) -> list[dict[str, Any]]:
     """All promotions, newest first."""
-    return latest_promotions(journal_of(project), limit=10_000)
+    return latest_promotions(project.journal, limit=10_000)
 
 
 def timeline(project: Project, number: int) -> str:
@@ -52,10 +40,10 @@ def verify_promotion(project: Project, number: int) -> Verification:
 def resume_open(project: Project, number: int) -> PromotionReport:
     """Go on with promotion `number`. Raises ProjectError when it is not the open one."""
     settings, registry = read_settings(project), registry_of(project)
-    with open_journal(journal_of(project)) as journal:
+    with open_journal(project.journal) as journal:
         _require_open(journal.open_entry(), number)
         ensure_router(project, settings)
-        report = resume_promotion(journal, traffic_of(project, settings, registry), registry, records_of(project))
+        report = resume_promotion(journal, traffic_of(project, settings, registry), registry, project.records)
     keep_report(project, report)
     return report
 
@@ -63,11 +51,11 @@ def resume_open(project: Project, number: int) -> PromotionReport:
 def abort_open(project: Project, number: int, reason: str) -> PromotionReport | None:
     """Give promotion `number` up; None when a live controller will do it. Raises ProjectError when it is not open."""
     settings, registry = read_settings(project), registry_of(project)
-    with open_journal(journal_of(project)) as journal:
+    with open_journal(project.journal) as journal:
         _require_open(journal.open_entry(), number)
         ensure_router(project, settings)
         traffic = traffic_of(project, settings, registry)
-        report = abort_promotion(journal, traffic, registry, records_of(project), reason)
+        report = abort_promotion(journal, traffic, registry, project.records, reason)
     if report is not None:
         keep_report(project, report)
     return report
@@ -80,7 +68,7 @@ def _require_open(entry: Any, number: int) -> None:
 
 
 def _record(project: Project, number: int) -> Path:
-    path = records_of(project) / f"{number}.jsonl"
+    path = project.records / f"{number}.jsonl"
     if not path.exists():
         raise ProjectError(f"there is no record of promotion {number}", "See: tca promotion list")
     return path

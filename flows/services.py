@@ -42,9 +42,9 @@ def ensure_router(project: Project, settings: Settings) -> ServiceRecord:
 
 
 def stop_services(project: Project) -> list[str]:
-    """Stop every registered service, load sources and router first, and return their names."""
-    services = read_services(project.home)
-    order = sorted(services.values(), key=lambda record: (record.name != ROUTER, record.name == "prefect"))
+    """Stop every registered service, from who sends to who is asked, and return their names."""
+    rank = {"replay": 0, ROUTER: 1, "prefect": 3}
+    order = sorted(read_services(project.home).values(), key=lambda record: rank.get(record.name, 2))
     stopped = []
     for record in order:
         if is_alive(record):

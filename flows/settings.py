@@ -62,6 +62,11 @@ class Project:
         return self.root / "reports"
 
     @property
+    def records(self) -> Path:
+        """A hash-chained record and a report of each promotion."""
+        return self.reports / "promotions"
+
+    @property
     def champion_file(self) -> Path:
         return self.root / "champion.json"
 
@@ -69,6 +74,11 @@ class Project:
     def home(self) -> Path:
         """State of local services: databases, journals, logs. Never versioned."""
         return Path(os.environ.get("TCA_HOME") or self.root / ".tca")
+
+    @property
+    def journal(self) -> Path:
+        """The journal of promotions."""
+        return self.home / "rollout.db"
 
 
 @dataclass(frozen=True)

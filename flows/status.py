@@ -23,7 +23,7 @@ def read_status(project: Project) -> dict[str, Any]:
     return {
         "project": str(project.root),
         "champion": None if champion is None else {"version": champion[0], "digest": champion[1]},
-        "promotions": latest_promotions(project.home / "rollout.db", SHOWN_PROMOTIONS),
+        "promotions": latest_promotions(project.journal, SHOWN_PROMOTIONS),
         "services": [
             {"name": one.name, "address": one.address, "pid": one.pid, "alive": is_alive(one), "log": one.log}
             for one in services

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flows.adapters.registry import read_pointer
 from flows.dataset.layout import read_dataset
 from flows.stage import StageRun, main, stage
 from flows.training.reproducibility import TrainReport
@@ -32,10 +31,10 @@ def train(run: StageRun) -> TrainReport:
 
 def champion_checkpoint(run: StageRun) -> Path | None:
     """The champion's weights when training goes on from it; None when it starts from `train.model`."""
-    if run.params.train.start_from != "champion" or read_pointer(run.project.champion_file) is None:
+    if run.params.train.start_from != "champion":
         return None
     registry = run.registry()
-    champion = registry.champion()
+    champion = registry.reigning()
     return registry.download(champion) / "model" / "weights.pt" if champion else None
 
 

@@ -146,8 +146,26 @@ class Registry:
         write_pointer(self._pointer, version, digest)
 
     def champion(self) -> ModelVersion | None:
-        """The reigning version, if any."""
+        """The version that the alias calls champion, if any."""
         return self.by_alias(CHAMPION)
+
+    def reigning(self) -> ModelVersion | None:
+        """The champion that alias and pointer agree on, or None where both say that there is none.
+
+        Raises:
+            ProjectError: They differ. To train or judge against either would hide a lost registry behind a "first
+                champion".
+        """
+        pointed, champion = read_pointer(self._pointer), self.champion()
+        if pointed == (None if champion is None else (champion.version, champion.digest)):
+            return champion
+        said = f"version {pointed[0]}" if pointed else "no champion"
+        known = f"version {champion.version}" if champion else "none"
+        raise ProjectError(
+            f"{self._pointer.name} names {said}, but the registry has {known}",
+            "Check MLFLOW_TRACKING_URI; after an interrupted promotion: tca promote; "
+            f"otherwise: git checkout {self._pointer.name}",
+        )
 
     def _set_previous(self, version: str) -> None:
         if version:

@@ -62,6 +62,19 @@ def test_the_throne_moves_and_remembers_who_was_before(registry: Registry, tmp_p
     assert read_pointer(tmp_path / "champion.json") == ("2", "b" * 64)
 
 
+def test_alias_and_pointer_must_agree_on_who_reigns(registry: Registry, tmp_path: Path) -> None:
+    assert registry.reigning() is None
+    version = register(registry, tmp_path / "package", "a" * 64)
+    write_pointer(tmp_path / "champion.json", "1", version.digest)
+    with pytest.raises(ProjectError, match="names version 1, but the registry has none"):
+        registry.reigning()
+    registry.set_champion(version.version, version.digest)
+    assert registry.reigning() == registry.champion()
+    write_pointer(tmp_path / "champion.json", None, None)
+    with pytest.raises(ProjectError, match="names no champion, but the registry has version 1"):
+        registry.reigning()
+
+
 def test_each_step_back_goes_further_back(registry: Registry, tmp_path: Path) -> None:
     one, two, three = (register(registry, tmp_path / "package", letter * 64) for letter in "abc")
     for version in (one, two, three, two):
