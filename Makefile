@@ -46,3 +46,4 @@ down: $(STAMP)  ## Stop the local services
 clean:  ## Stop the services and remove what was made (data, artifacts, reports, local state)
 	@test ! -x $(BIN)/tca || $(BIN)/tca down
 	rm -rf .tca artifacts reports data
+	@echo '{"version": null, "digest": null}' > champion.json

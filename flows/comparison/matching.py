@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flows.comparison.predictions import MAX_DETECTIONS, Floats, GroundTruth, Ints, Predictions
+from flows.geometry import area_xyxy, iou_xyxy
 
 Bools = npt.NDArray[np.bool_]
 
@@ -39,22 +40,6 @@ class Matches:
     hit: Bools  # (10, D) took an object at this IoU threshold
     ignored: Bools  # (10, D) counts neither for nor against the model
     num_objects: Ints  # (num_classes, num_images) objects that count
-
-
-def iou_matrix(boxes_xyxy: Floats, others_xyxy: Floats) -> Floats:
-    """Intersection over union of every pair, (N, 4) and (M, 4) to (N, M); 0 where both boxes are empty."""
-    low = np.maximum(boxes_xyxy[:, None, :2], others_xyxy[None, :, :2])
-    high = np.minimum(boxes_xyxy[:, None, 2:], others_xyxy[None, :, 2:])
-    overlap = np.clip(high - low, 0, None).prod(axis=2)
-    union = areas_px(boxes_xyxy)[:, None] + areas_px(others_xyxy)[None, :] - overlap
-    ious: Floats = np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
-    return ious
-
-
-def areas_px(boxes_xyxy: Floats) -> Floats:
-    """Areas of boxes, (N, 4) to (N,)."""
-    areas: Floats = (boxes_xyxy[:, 2] - boxes_xyxy[:, 0]) * (boxes_xyxy[:, 3] - boxes_xyxy[:, 1])
-    return areas
 
 
 def match_greedily(ious: Floats, object_ignored: Bools | None = None) -> Ints:
@@ -95,7 +80,7 @@ def match_all(truth: GroundTruth, found: Predictions, area_range_px: tuple[float
     hit = np.zeros((len(IOU_THRESHOLDS), len(order)), dtype=bool)
     ignored = np.repeat(_outside(boxes, area_range_px)[None], len(IOU_THRESHOLDS), axis=0)
     for rows, objects in _groups_with_objects(found, order, starts, truth_keys, len(truth.classes)):
-        taken = match_greedily(iou_matrix(boxes[rows], truth_boxes[objects]), outside[objects])
+        taken = match_greedily(iou_xyxy(boxes[rows], truth_boxes[objects]), outside[objects])
         took_ignored = outside[objects][taken] & (taken >= 0)
         hit[:, rows] = (taken >= 0) & ~took_ignored
         ignored[:, rows] = took_ignored | (ignored[:, rows] & (taken < 0))
@@ -127,7 +112,7 @@ def _groups_with_objects(
 def _outside(boxes_xyxy: Floats, area_range_px: tuple[float, float] | None) -> Bools:
     if area_range_px is None:
         return np.zeros(len(boxes_xyxy), dtype=bool)
-    areas = areas_px(boxes_xyxy)
+    areas = area_xyxy(boxes_xyxy)
     return (areas < area_range_px[0]) | (areas > area_range_px[1])
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from flows.comparison.matching import Matches, iou_matrix, match_greedily
+from flows.comparison.matching import Matches, match_greedily
 from flows.comparison.predictions import Boxes, Floats, Ints, Predictions
+from flows.geometry import iou_xyxy
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def unmatched_boxes(found: Predictions, other: Boxes) -> Ints:
 def _unmatched(found: Predictions, other: Boxes, index: int) -> int:
     ours, theirs = found.of(index), other.of(index)
     order = np.argsort(-found.scores[ours], kind="stable")
-    ious = iou_matrix(found.boxes_xyxy[ours][order], other.boxes_xyxy[theirs])
+    ious = iou_xyxy(found.boxes_xyxy[ours][order], other.boxes_xyxy[theirs])
     same_class = found.class_ids[ours][order][:, None] == other.class_ids[theirs][None, :]
     num_matched = int((match_greedily(np.where(same_class, ious, 0.0))[0] >= 0).sum())
     return int(ious.shape[0] + ious.shape[1]) - 2 * num_matched

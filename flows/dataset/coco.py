@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.dataset.geometry import xyxy_to_xywhn
 from flows.dataset.labels import LabelBox, format_labels
 from flows.dataset.sources import ImageIndex, SourceFrame, SourceSet, split_of_folders, split_of_words, walk_files
 from flows.errors import DataError
+from flows.geometry import xyxy_to_xywhn
 
 _EXPECTED = "Expected a COCO detection file: lists `images`, `annotations` and `categories`"
 

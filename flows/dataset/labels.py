@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from flows.dataset.geometry import xywhn_to_xyxy
+from flows.geometry import xywhn_to_xyxy
 
 LabelCheck = Literal["label_syntax", "label_class"]
 _LINE_END = re.compile(r"\r\n|\n|\r")

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from flows.dataset.geometry import outside_px
 from flows.dataset.inspection import ImageFacts, inspect_image
 from flows.dataset.labels import LabelBox, LabelProblem, boxes_xyxy, read_labels
 from flows.dataset.layout import IMAGE_SUFFIXES, Dataset, Frame
 from flows.dataset.replacing import replaced_folder
 from flows.errors import DataError
+from flows.geometry import outside_px
 from flows.progress import Progress, silent
 
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ T = TypeVar("T")
 
 GLASS: Colour = (44, 54, 64)
 BLACK: Colour = (24, 24, 27)
-CHROME: Colour = (190, 192, 196)
 LAMP: Colour = (236, 236, 226)
 TAIL: Colour = (150, 24, 22)
 PLATE: Colour = (222, 222, 210)

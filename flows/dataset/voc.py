@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from flows.dataset.geometry import xyxy_to_xywhn
 from flows.dataset.labels import LabelBox, format_labels
 from flows.dataset.layout import IMAGE_SUFFIXES
 from flows.dataset.sources import SPLIT_WORDS, ImageIndex, SourceFrame, SourceSet, split_of_folders, walk_files
 from flows.errors import DataError
+from flows.geometry import xyxy_to_xywhn
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bentos.detector.detector import Detector
 from flows.exporting.graph import DetectorGraph
+from flows.geometry import iou_xyxy
 
 BOXES_PER_FRAME = 20
 LEAST_MATCHED = 0.95
@@ -75,18 +76,11 @@ def _partners(some: Floats, others: Floats) -> list[tuple[float, float]]:  # (N,
     found = []
     for row in some:
         rivals = others[others[:, 5] == row[5]]
-        ious, differences = _ious(row[:4], rivals[:, :4]), np.abs(rivals[:, 4] - row[4])
+        ious, differences = iou_xyxy(row[None, :4], rivals[:, :4])[0], np.abs(rivals[:, 4] - row[4])
         if (near := np.flatnonzero(ious >= _MIN_IOU)).size:
             best = near[(ious - differences)[near].argmax()]
             found.append((float(ious[best]), float(differences[best])))
     return found
-
-
-def _ious(box: Floats, boxes: Floats) -> Floats:  # (4,), (N, 4) -> (N,)
-    low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])
-    shared = np.clip(high - low, 0, None).prod(axis=1)
-    union = (box[2:] - box[:2]).prod() + (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) - shared
-    return np.asarray(shared / np.maximum(union, 1e-9), dtype=np.float32)
 
 
 def _judge(

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from flows.geometry import iou_xyxy
+
 MATCH_IOU = 0.5
 
 
@@ -22,7 +24,7 @@ def agreement(ours: Sequence[Sequence[float]], others: Sequence[Sequence[float]]
     rows, other_rows = _rows(ours), _rows(others)
     if not len(rows) and not len(other_rows):
         return 1.0
-    ious = _iou_matrix(rows[:, :4], other_rows[:, :4])
+    ious = iou_xyxy(rows[:, :4], other_rows[:, :4])
     ious[rows[:, 5][:, None] != other_rows[:, 5][None, :]] = 0.0
     matched = 0
     for row in np.argsort(-rows[:, 4], kind="stable"):
@@ -47,13 +49,3 @@ def _rows(detections: Sequence[Sequence[float]]) -> npt.NDArray[np.float64]:
     if rows.ndim != 2 or rows.shape[1] != 6 or not np.isfinite(rows).all():
         raise ValueError(f"rows of 6 finite numbers were expected, not an array of shape {rows.shape}")
     return rows
-
-
-def _iou_matrix(boxes_xyxy: npt.NDArray[np.float64], others_xyxy: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    low = np.maximum(boxes_xyxy[:, None, :2], others_xyxy[None, :, :2])
-    high = np.minimum(boxes_xyxy[:, None, 2:], others_xyxy[None, :, 2:])
-    overlap = np.clip(high - low, 0, None).prod(axis=2)
-    areas, other_areas = (np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (boxes_xyxy, others_xyxy))
-    union = areas[:, None] + other_areas[None, :] - overlap
-    ious: npt.NDArray[np.float64] = np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
-    return ious

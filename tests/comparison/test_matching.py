@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.comparison.matching import IOU_THRESHOLDS, iou_matrix, match_all, match_greedily
+from flows.comparison.matching import IOU_THRESHOLDS, match_all, match_greedily
+from flows.geometry import iou_xyxy
 
 
 @pytest.mark.parametrize(
@@ -21,12 +22,12 @@ from flows.comparison.matching import IOU_THRESHOLDS, iou_matrix, match_all, mat
 )
 def test_iou(box: list[float], other: list[float], iou: float) -> None:
     boxes, others = np.array([box], dtype=float), np.array([other], dtype=float)
-    assert iou_matrix(boxes, others)[0, 0] == pytest.approx(iou)
-    assert iou_matrix(others, boxes)[0, 0] == pytest.approx(iou)
+    assert iou_xyxy(boxes, others)[0, 0] == pytest.approx(iou)
+    assert iou_xyxy(others, boxes)[0, 0] == pytest.approx(iou)
 
 
 def test_iou_of_nothing_has_the_right_shape() -> None:
-    assert iou_matrix(np.zeros((0, 4)), np.zeros((3, 4))).shape == (0, 3)
+    assert iou_xyxy(np.zeros((0, 4)), np.zeros((3, 4))).shape == (0, 3)
 
 
 @pytest.mark.parametrize(

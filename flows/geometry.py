@@ -27,12 +27,6 @@ def xyxy_to_xywhn(boxes_xyxy: npt.ArrayLike, size_wh: tuple[float, float]) -> Fl
     return np.concatenate([(low + high) / 2 / size, (high - low) / size], axis=1)
 
 
-def clip_xyxy(boxes_xyxy: npt.ArrayLike, size_wh: tuple[float, float]) -> Floats:  # (N, 4) -> (N, 4)
-    """The part of each box inside the frame; a box wholly outside becomes an empty one on the frame's edge."""
-    width, height = size_wh
-    return np.clip(_boxes(boxes_xyxy), 0.0, [width, height, width, height])
-
-
 def outside_px(boxes_xyxy: npt.ArrayLike, size_wh: tuple[float, float]) -> Floats:  # (N, 4) -> (N,)
     """How far each box reaches beyond the frame, px; 0 for a box inside it."""
     boxes = _boxes(boxes_xyxy)
