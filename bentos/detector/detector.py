@@ -61,7 +61,7 @@ class Detector:
             model_dir: Folder with model.json and the files that it names.
             verify: Check the sha256 of every file first.
             num_threads: Threads of the engine; None leaves it to the engine.
-            hint: Whether the engine shall favour a lone frame or many at once.
+            hint: Whether the engine shall favour a lone frame, many at once, or whichever there is.
             max_pixels: Width times height that is accepted of an image.
 
         Raises:
@@ -127,10 +127,15 @@ class Detector:
         """Second step: letterbox into a slot of a batch."""
         return letterbox_into(slot, picture, self.spec.input.letterbox_fill)
 
-    def infer(self, frames: Pixels) -> Floats:  # (B, H, W, 3) -> (B, top_k, 6)
-        """Third step: run the graph. Raises EngineFailed for whatever the engine raises."""
+    def infer(self, frames: Pixels, *, alone: bool = False) -> Floats:  # (B, H, W, 3) -> (B, top_k, 6)
+        """Third step: run the graph; `alone` says that nothing else competes for the machine.
+
+        Raises:
+            EngineFailed: Whatever the engine raised.
+        """
+        engine = self.engine.solo if alone and self.engine.solo is not None else self.engine
         try:
-            candidates = self.engine.infer(frames)
+            candidates = engine.infer(frames)
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise EngineFailed(f"the {self.spec.engine.kind} engine failed: {reason}") from error
@@ -156,6 +161,8 @@ class Detector:
         frames = self.new_frames(max_batch or self.engine.max_batch)
         for size in range(1, len(frames) + 1):
             self.infer(frames[:size])
+        if self.engine.solo is not None:
+            self.infer(frames[:1], alone=True)
 
     def close(self) -> None:
         """Give the engine back."""

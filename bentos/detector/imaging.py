@@ -20,9 +20,12 @@ from bentos.detector.header import ImageHeader, read_header
 
 Pixels = npt.NDArray[np.uint8]
 
+cv2.setNumThreads(1)  # frames are worked on side by side already
+
 MAX_PIXELS = 40_000_000
 """Pixels that are decoded by default: above 8K video (33 million), 120 MB as RGB."""
 _MAX_SCANS = 500  # of a progressive JPEG, as libjpeg-turbo's own limit: more are an attack on the decoder
+_MAX_SCANNED_PIXELS = 1_000_000_000  # every scan walks over the whole image; encoders make 10 of it, with CMYK 18
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,8 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS, cover_wh: tuple[i
             height=height,
             max_pixels=max_pixels,
         )
+    if header.format == "jpeg":
+        _require_few_scans(data, header)
     try:
         if header.format == "jpeg" and header.plain:
             return _decode_jpeg(data, header, cover_wh)
@@ -83,9 +88,14 @@ def letterbox_into(slot: Pixels, picture: Picture, fill: int) -> Letterbox:  # s
     return box
 
 
+def _require_few_scans(data: bytes, header: ImageHeader) -> None:
+    width, height = header.size_wh
+    most = min(_MAX_SCANS, _MAX_SCANNED_PIXELS // (width * height))
+    if data.count(b"\xff\xda") > most:
+        raise BadImage(f"the JPEG has more than {most} scans, for its size too many; save it as a baseline JPEG")
+
+
 def _decode_jpeg(data: bytes, header: ImageHeader, cover_wh: tuple[int, int] | None) -> Picture:
-    if data.count(b"\xff\xda") > _MAX_SCANS:
-        raise BadImage(f"the JPEG has more than {_MAX_SCANS} scans; save it as a baseline JPEG")
     stored_h, stored_w = simplejpeg.decode_jpeg_header(data)[:2]
     if (stored_w, stored_h) != header.size_wh:
         raise BadImage("the JPEG has frame headers that contradict each other")
@@ -121,11 +131,11 @@ def _decode_with_pillow(data: bytes, header: ImageHeader) -> Picture:
         if image.size != header.size_wh:
             raise BadImage("the image has headers that contradict each other")
         image.load()
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode.startswith("I"):  # Pillow would clip 16-bit grey at 255
-            grey = (np.asarray(upright).astype(np.uint32) >> 8).astype(np.uint8)
+        ImageOps.exif_transpose(image, in_place=True)
+        if image.mode.startswith("I"):  # Pillow would clip 16-bit grey at 255
+            grey = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
             rgb = np.repeat(grey[:, :, None], 3, axis=2)
         else:
-            palette = upright.mode == "P"  # with transparency it has no direct way to RGB
-            rgb = np.array((upright.convert("RGBA") if palette else upright).convert("RGB"))
+            direct = image.convert("RGBA") if image.mode == "P" else image  # with transparency it has no way to RGB
+            rgb = np.array(direct if direct.mode == "RGB" else direct.convert("RGB"))  # a copy of 8K is 100 MB
     return Picture(rgb, (rgb.shape[1], rgb.shape[0]))

@@ -11,10 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bentos.detector.batcher import Batcher, Outcome
 from bentos.detector.detector import Detector
 from bentos.detector.errors import BadImage, EngineFailed, NotReady, Overloaded
+from bentos.detector.feeds import InlineFeed, RunningMean, StagedFeed
 
 PATIENCE_S = 30
 
@@ -26,6 +29,8 @@ class GatedEngine:
         self._engine = engine
         self.max_batch = max_batch
         self.num_parallel = num_parallel
+        self.num_decoders = 0
+        self.solo: Any = None
         self.sizes: list[int] = []
         self.entered = threading.Semaphore(0)
         self.gate = threading.Semaphore(0)
@@ -50,11 +55,13 @@ class GatedEngine:
 def make(fake_dir) -> Iterator[Callable[..., tuple[Batcher, GatedEngine]]]:
     made: list[tuple[Batcher, GatedEngine]] = []
 
-    def build(max_batch: int = 4, num_parallel: int = 1, **options: Any) -> tuple[Batcher, GatedEngine]:
+    def build(
+        max_batch: int = 4, num_parallel: int = 1, num_decoders: int = 2, **options: Any
+    ) -> tuple[Batcher, GatedEngine]:
         detector = Detector.load(fake_dir)
         engine = GatedEngine(detector.engine, max_batch=max_batch, num_parallel=num_parallel)
         detector.engine = engine
-        made.append((Batcher(detector, **options), engine))
+        made.append((Batcher(detector, num_decoders=num_decoders, **options), engine))
         return made[-1]
 
     yield build
@@ -69,15 +76,21 @@ def submit(batcher: Batcher, data: bytes, **options: Any) -> Future[Outcome]:
 
 def wait_placed(batcher: Batcher, num: int) -> None:
     """Until `num` frames lie in the filling batch."""
-    with batcher._changed:
-        placed = batcher._changed.wait_for(
-            lambda: num == 0 or (batcher._filling is not None and batcher._filling.num_placed >= num), PATIENCE_S
+    feed = batcher._feed
+    assert isinstance(feed, StagedFeed)
+    with feed._changed:
+        placed = feed._changed.wait_for(
+            lambda: num == 0 or (feed._filling is not None and feed._filling.num_placed >= num), PATIENCE_S
         )
     assert placed
 
 
-def test_one_frame_is_answered_like_offline(make, picture) -> None:
-    batcher, engine = make()
+both_feeds = pytest.mark.parametrize("num_decoders", [0, 2], ids=["inline", "staged"])
+
+
+@both_feeds
+def test_one_frame_is_answered_like_offline(make, num_decoders, picture) -> None:
+    batcher, engine = make(num_decoders=num_decoders)
     engine.open()
     outcome = submit(batcher, picture).result(PATIENCE_S)
     (expected,) = batcher._detector.detect([picture])
@@ -101,9 +114,10 @@ def test_a_free_engine_takes_what_is_there(make, picture) -> None:
     assert {future.result().batch_size for future in rest} == {3}
 
 
-def test_batches_never_exceed_their_size_and_nobody_is_lost(make, paint, encode) -> None:
+@both_feeds
+def test_batches_never_exceed_their_size_and_nobody_is_lost(make, num_decoders, paint, encode) -> None:
     sizes: list[int] = []
-    batcher, engine = make(max_batch=3, on_batch=sizes.append, max_queue=100)
+    batcher, engine = make(num_decoders=num_decoders, max_batch=3, on_batch=sizes.append, max_queue=100)
     images = [encode(paint({i % 3: (8, 8, 40, 24)}, (64, 32)), "PNG") for i in range(40)]
     futures = [submit(batcher, image) for image in images]
     engine.open()
@@ -113,8 +127,9 @@ def test_batches_never_exceed_their_size_and_nobody_is_lost(make, paint, encode)
     assert sum(engine.sizes) == sum(sizes) == 40
 
 
-def test_two_batches_run_side_by_side_where_the_engine_can(make, picture) -> None:
-    batcher, engine = make(max_batch=1, num_parallel=2)
+@both_feeds
+def test_two_batches_run_side_by_side_where_the_engine_can(make, num_decoders, picture) -> None:
+    batcher, engine = make(num_decoders=num_decoders, max_batch=1, num_parallel=2)
     futures = [submit(batcher, picture) for _ in range(3)]
     assert engine.entered.acquire(timeout=PATIENCE_S)
     assert engine.entered.acquire(timeout=PATIENCE_S)
@@ -123,8 +138,9 @@ def test_two_batches_run_side_by_side_where_the_engine_can(make, picture) -> Non
     assert [future.exception() for future in futures] == [None] * 3
 
 
-def test_a_bad_image_fails_alone(make, picture) -> None:
-    batcher, engine = make()
+@both_feeds
+def test_a_bad_image_fails_alone(make, num_decoders, picture) -> None:
+    batcher, engine = make(num_decoders=num_decoders)
     engine.open()
     bad, good = submit(batcher, b"nothing"), submit(batcher, picture)
     with pytest.raises(BadImage):
@@ -167,8 +183,9 @@ def test_who_left_before_decoding_is_not_even_decoded(make, picture, monkeypatch
     assert len(decoded) == 3
 
 
-def test_a_full_queue_refuses_and_says_when_to_come_back(make, picture) -> None:
-    batcher, engine = make(max_queue=2)
+@both_feeds
+def test_a_full_queue_refuses_and_says_when_to_come_back(make, num_decoders, picture) -> None:
+    batcher, engine = make(num_decoders=num_decoders, max_queue=2)
     futures = [submit(batcher, picture) for _ in range(2)]
     with pytest.raises(Overloaded, match="2 frames are waiting") as caught:
         submit(batcher, picture)
@@ -179,19 +196,21 @@ def test_a_full_queue_refuses_and_says_when_to_come_back(make, picture) -> None:
     assert submit(batcher, picture).result(PATIENCE_S)
 
 
-def test_a_long_predicted_wait_refuses(make, picture) -> None:
-    batcher, engine = make(max_wait_ms=2500)
-    batcher._infer_ms = 1000.0
+@both_feeds
+def test_a_long_predicted_wait_refuses(make, num_decoders, picture) -> None:
+    batcher, engine = make(num_decoders=num_decoders, max_wait_ms=2500)
+    batcher._feed._frame_ms.add(1000.0)
     futures = [submit(batcher, picture) for _ in range(3)]
     with pytest.raises(Overloaded) as caught:
         submit(batcher, picture)
-    assert caught.value.retry_after_s in (3, 4)  # three frames of a second each, and some decoding
+    assert caught.value.retry_after_s == 3  # three frames of a second each
     engine.open()
     wait_all(futures, PATIENCE_S)
 
 
-def test_a_lost_batch_fails_its_frames_and_no_others(make, picture) -> None:
-    batcher, engine = make()
+@both_feeds
+def test_a_lost_batch_fails_its_frames_and_no_others(make, num_decoders, picture) -> None:
+    batcher, engine = make(num_decoders=num_decoders)
     engine.error = RuntimeError("the device fell off the bus")
     engine.gate.release()
     with pytest.raises(EngineFailed, match="the device fell off the bus"):
@@ -201,16 +220,18 @@ def test_a_lost_batch_fails_its_frames_and_no_others(make, picture) -> None:
     assert submit(batcher, picture).result(PATIENCE_S)
 
 
-def test_features_only_where_asked_for(make, picture) -> None:
-    batcher, engine = make()
+@both_feeds
+def test_features_only_where_asked_for(make, num_decoders, picture) -> None:
+    batcher, engine = make(num_decoders=num_decoders)
     engine.open()
     outcome = submit(batcher, picture, wants_features=True).result(PATIENCE_S)
     assert outcome.features is not None
     assert set(outcome.features) == {"brightness", "contrast", "sharpness"}
 
 
-def test_closing_finishes_what_is_under_way_and_takes_no_more(make, picture) -> None:
-    batcher, engine = make(max_batch=1)
+@both_feeds
+def test_closing_finishes_what_is_under_way_and_takes_no_more(make, num_decoders, picture) -> None:
+    batcher, engine = make(num_decoders=num_decoders, max_batch=1)
     futures = [submit(batcher, picture) for _ in range(5)]
     engine.open()
     assert batcher.close(PATIENCE_S)
@@ -219,8 +240,9 @@ def test_closing_finishes_what_is_under_way_and_takes_no_more(make, picture) -> 
         submit(batcher, picture)
 
 
-def test_closing_without_time_tells_everybody(make, picture) -> None:
-    batcher, engine = make(max_batch=1)
+@both_feeds
+def test_closing_without_time_tells_everybody(make, num_decoders, picture) -> None:
+    batcher, engine = make(num_decoders=num_decoders, max_batch=1)
     first = submit(batcher, picture)
     assert engine.entered.acquire(timeout=PATIENCE_S)
     rest = [submit(batcher, picture) for _ in range(5)]
@@ -234,8 +256,9 @@ def test_closing_without_time_tells_everybody(make, picture) -> None:
     assert engine.sizes == [1]
 
 
-async def test_from_asyncio_with_cancellation(make, picture) -> None:
-    batcher, engine = make(max_batch=1)
+@both_feeds
+async def test_from_asyncio_with_cancellation(make, num_decoders, picture) -> None:
+    batcher, engine = make(num_decoders=num_decoders, max_batch=1)
     first = asyncio.wrap_future(submit(batcher, picture))
     await asyncio.to_thread(engine.entered.acquire)
     left = asyncio.wrap_future(submit(batcher, picture))
@@ -244,3 +267,53 @@ async def test_from_asyncio_with_cancellation(make, picture) -> None:
     assert len((await first).detections.scores) == 1
     await asyncio.to_thread(batcher.close, PATIENCE_S)
     assert sum(engine.sizes) == 1
+
+
+def test_lanes_share_the_queue_and_slow_frames_go_alone(make, picture) -> None:
+    batcher, _ = make(num_decoders=0, num_parallel=2, max_batch=4, max_batch_ms=25)
+    feed = batcher._feed
+    assert isinstance(feed, InlineFeed)
+    shares = []
+    for frame_ms, num_queued in [(0.0, 8), (1.0, 1), (1.0, 2), (1.0, 3), (1.0, 6), (1.0, 40), (12.0, 40), (80.0, 40)]:
+        feed._frame_ms = RunningMean()
+        feed._frame_ms.add(frame_ms)
+        feed._queue.extend([None] * num_queued)  # type: ignore[list-item]
+        shares.append(feed._share())
+        feed._queue.clear()
+    assert shares == [1, 1, 1, 2, 2, 4, 2, 1]
+
+
+def test_who_is_alone_has_every_core(make, picture) -> None:
+    batcher, engine = make(num_decoders=0, num_parallel=2)
+    solo = GatedEngine(engine._engine)
+    engine.solo = solo
+    first = submit(batcher, picture)
+    assert solo.entered.acquire(timeout=PATIENCE_S)
+    second = submit(batcher, picture)
+    assert engine.entered.acquire(timeout=PATIENCE_S)
+    solo.open()
+    engine.open()
+    wait_all([first, second], PATIENCE_S)
+    assert (solo.sizes, engine.sizes) == ([1], [1])
+
+
+def test_who_left_the_queue_is_not_decoded_by_a_lane(make, picture, monkeypatch) -> None:
+    batcher, engine = make(num_decoders=0, max_batch=4)
+    decoded: list[bytes] = []
+    original = batcher._detector.decode
+    monkeypatch.setattr(batcher._detector, "decode", lambda data: decoded.append(data) or original(data))
+    first = submit(batcher, picture)
+    assert engine.entered.acquire(timeout=PATIENCE_S)
+    left, stayed = submit(batcher, picture), submit(batcher, picture)
+    assert left.cancel()
+    engine.open()
+    wait_all([first, stayed], PATIENCE_S)
+    assert len(decoded) == sum(engine.sizes) == 2
+
+
+@given(st.lists(st.floats(0.1, 1e4), min_size=1, max_size=50))
+def test_a_running_mean_stays_among_its_values(values: list[float]) -> None:
+    mean = RunningMean()
+    for value in values:
+        mean.add(value)
+    assert min(values) * (1 - 1e-9) <= mean.value <= max(values) * (1 + 1e-9)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import re
 from importlib import metadata
 from pathlib import Path
@@ -13,7 +15,8 @@ import numpy.typing as npt
 from bentos.detector.contract import EngineKind, ModelSpec
 from bentos.detector.errors import EngineUnavailable
 
-Hint = Literal["latency", "throughput"]
+Hint = Literal["latency", "throughput", "adaptive"]
+"""What a CPU engine favours: a lone batch, many side by side, or whichever there is."""
 
 _DISTRIBUTIONS: dict[EngineKind, tuple[str, ...]] = {
     "openvino": ("openvino",),
@@ -26,12 +29,17 @@ _DISTRIBUTIONS: dict[EngineKind, tuple[str, ...]] = {
 class Engine(Protocol):
     """A loaded graph.
 
-    `max_batch` is the batch beyond which a frame gains nothing; `num_parallel` is how many `infer` calls may usefully
-    run at once, from as many threads.
+    Attributes:
+        max_batch: Batch beyond which a frame gains nothing.
+        num_parallel: How many `infer` calls may usefully run at once, from as many threads.
+        num_decoders: Threads that should decode ahead of it; 0 where it computes on the cores that decode.
+        solo: The same graph for a batch that has the machine to itself, where that is another engine.
     """
 
     max_batch: int
     num_parallel: int
+    num_decoders: int
+    solo: Engine | None
 
     def infer(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """(B, H, W, 3) RGB to (B, top_k, 6): x1, y1, x2, y2 in input pixels, score, class id."""
@@ -58,7 +66,7 @@ def load_engine(model_dir: Path, spec: ModelSpec, *, num_threads: int | None = N
         case "onnxruntime":
             from bentos.detector.engines.onnxruntime import OnnxRuntimeEngine
 
-            return OnnxRuntimeEngine(model_dir, spec, num_threads=num_threads)
+            return OnnxRuntimeEngine(model_dir, spec, num_threads=num_threads, hint=hint)
         case "tensorrt":
             from bentos.detector.engines.tensorrt import TensorRtEngine
 
@@ -67,6 +75,16 @@ def load_engine(model_dir: Path, spec: ModelSpec, *, num_threads: int | None = N
             from bentos.detector.engines.fake import FakeEngine
 
             return FakeEngine(model_dir, spec)
+
+
+def usable_cores(quota_file: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """The cores that this process may use: those it may run on, or what its container's quota leaves of them."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = quota_file.read_text(encoding="ascii").split()
+        return min(cores, max(1, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):  # no such file, or "max"
+        return cores
 
 
 def require_library(spec: ModelSpec) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bentos.detector.contract import ModelSpec
+from bentos.detector.engines import Engine
 
 _SCORE = 0.9
 
@@ -22,6 +23,8 @@ class FakeEngine:
 
     max_batch = 4
     num_parallel = 1
+    num_decoders = 0
+    solo: Engine | None = None
 
     def __init__(self, model_dir: Path, spec: ModelSpec) -> None:
         path = model_dir / spec.engine.file
