@@ -115,6 +115,12 @@ def read_settings(project: Project) -> Settings:
     )
 
 
+def api_key_headers() -> dict[str, str]:
+    """What a request to a guarded detector must carry: the key in TCA_API_KEY, if there is one."""
+    key = os.environ.get("TCA_API_KEY", "").strip()
+    return {"X-API-Key": key} if key else {}
+
+
 def apply_environment(project: Project) -> None:
     """Keep the libraries quiet, offline and inside the project; what the user has set stays. Idempotent."""
     for key, value in _QUIET.items():

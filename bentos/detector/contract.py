@@ -199,6 +199,12 @@ class DetectAnswer(Frozen):
     timing_ms: TimingMs
 
 
+class ModelAnswer(ModelSpec):
+    """Answer of GET /v1/model."""
+
+    version: str
+
+
 class ErrorBody(Frozen):
     """What went wrong: a code for programs, a message for people."""
 

@@ -14,6 +14,7 @@ _EXIF = b"Exif\0\0"
 _ORIENTATION_TAG = 0x0112
 _NO_FRAME = (0xC4, 0xC8, 0xCC)  # among 0xC0..0xCF: Huffman tables, reserved, arithmetic conditioning
 _ALONE = (0x01, *range(0xD0, 0xD8))  # markers without a length
+_MAX_SEGMENTS = 10_000  # a walk over millions of empty ones would keep every other thread waiting
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def read_header(data: bytes) -> ImageHeader:
     """Read the header of a JPEG, PNG or WebP file, whatever its name or content type says.
 
     Raises:
-        BadImage: It is empty, is none of these, or ends before its size.
+        BadImage: It is empty, is none of these, ends before its size, or is cut into very many parts.
     """
     if not data:
         raise BadImage("the body is empty; send the bytes of a JPEG, PNG or WebP image")
@@ -55,14 +56,15 @@ def read_header(data: bytes) -> ImageHeader:
 
 def _read_jpeg(data: bytes) -> ImageHeader:
     offset, orientation = 2, 1
-    while True:
+    for _ in range(_MAX_SEGMENTS):
         offset = data.find(b"\xff", offset)
         if offset < 0:
             raise BadImage("the image is truncated: a JPEG without a frame header")
-        while data[offset] == 0xFF:
+        marker = data[offset + 1]
+        if marker == 0xFF:  # filling
             offset += 1
-        marker = data[offset]
-        offset += 1
+            continue
+        offset += 2
         if marker in _ALONE or marker == 0:
             continue
         if marker in (0xD9, 0xDA):
@@ -74,6 +76,7 @@ def _read_jpeg(data: bytes) -> ImageHeader:
         if marker == 0xE1 and data.startswith(_EXIF, offset + 2):
             orientation = _read_orientation(data[offset + 2 + len(_EXIF) : offset + length])
         offset += max(length, 2)
+    raise BadImage(f"the JPEG has no frame header among its first {_MAX_SEGMENTS} segments")
 
 
 def _read_orientation(tiff: bytes) -> int:
@@ -97,7 +100,17 @@ def _read_png(data: bytes) -> ImageHeader:
     length, name, width, height = struct.unpack_from(">I4sII", data, 8)
     if name != b"IHDR" or length != 13:
         raise BadImage("the PNG does not start with its header chunk")
+    _require_few_chunks(data)
     return ImageHeader("png", (width, height))
+
+
+def _require_few_chunks(data: bytes) -> None:
+    offset = 8
+    for _ in range(_MAX_SEGMENTS):
+        if offset + 8 > len(data):
+            return
+        offset += 12 + int.from_bytes(data[offset : offset + 4], "big")
+    raise BadImage(f"the PNG has more than {_MAX_SEGMENTS} chunks; save it anew")
 
 
 def _read_webp(data: bytes) -> ImageHeader:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import queue
 import threading
@@ -14,6 +16,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from bentos.detector.detector import Detections
+
+logger = logging.getLogger("bentos.detector")
 
 _PATTERN = "features-*.jsonl"
 
@@ -109,21 +113,37 @@ class Recorder:
 
     def _write(self) -> None:
         path: Path | None = None
+        num_lost = 0
         while (record := self._lines.get()) is not None:
             try:
-                if path is None or path.stat().st_size >= self._max_bytes:
+                if path is None or (path.exists() and path.stat().st_size >= self._max_bytes):
                     path = self._next_file()
-                with path.open("a", encoding="utf-8") as file:
-                    file.write(record.model_dump_json() + "\n")
-            except OSError:
+                _append(path, record.model_dump_json().encode() + b"\n")
+            except OSError as error:
+                # The same file is tried again: a new one each time would push the good ones out of the folder.
+                if num_lost == 0:
+                    logger.error("%s: %s; frames are answered, but no longer recorded", self._folder, error.strerror)
+                num_lost += 1
                 self.num_dropped += 1
-                path = None
+            else:
+                if num_lost:
+                    logger.warning("%s: recording goes on; %d records are lost", self._folder, num_lost)
+                num_lost = 0
 
     def _next_file(self) -> Path:
         name = f"features-{time.time_ns():020d}-{os.getpid()}.jsonl"
         for old in sorted(self._folder.glob(_PATTERN))[: -(self._keep - 1) or None]:
             old.unlink(missing_ok=True)
         return self._folder / name
+
+
+def _append(path: Path, line: bytes) -> None:
+    """Write a whole line or none of it. Raises OSError."""
+    with path.open("ab", buffering=0) as file:
+        before = file.tell()
+        if file.write(line) != len(line):  # the disk became full within the line
+            file.truncate(before)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def read_records(folder: Path) -> Iterator[FeatureRecord]:

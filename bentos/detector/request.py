@@ -18,6 +18,7 @@ from bentos.detector.errors import (
     BodyTooLarge,
     ClientGone,
     LengthRequired,
+    Overloaded,
     UnsupportedMedia,
 )
 
@@ -29,8 +30,14 @@ Send = Callable[[Message], Awaitable[None]]
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp")
 FORM_TYPE = "multipart/form-data"
 FORM_FIELD = "image"
+MAX_FORM_PARTS = 64  # each costs as much time as a megabyte of image
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
-_CAMERA_ID = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,126}[\x21-\x7e])?")
+CAMERA_ID_PATTERN = r"[\x21-\x7e](?:[\x20-\x7e]{0,126}[\x21-\x7e])?"
+_CAMERA_ID = re.compile(CAMERA_ID_PATTERN)
+# Python itself reads more as a number: 1_0, blanks, digits of other scripts.
+_WHOLE = re.compile(r"[+-]?[0-9]+")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_LONGEST_NUMBER = 100
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,17 @@ class Overrides:
     conf: float | None = None
     iou: float | None = None
     max_det: int | None = None
+
+
+@dataclass
+class Arriving:
+    """All bodies of this process that have not arrived completely: many slow ones shall not fill the memory."""
+
+    num_bytes: int = 0
+    max_bytes: int = 256_000_000
+
+
+arriving = Arriving()
 
 
 def read_headers(scope: Scope) -> dict[str, str]:
@@ -74,12 +92,12 @@ def read_query(query: bytes) -> Overrides:
 
 
 def _read_number(name: str, text: str) -> float | int:
-    try:
-        value = int(text) if name == "max_det" else float(text)
-    except ValueError:
-        value = math.nan
+    whole = name == "max_det"
+    value = math.nan
+    if len(text) <= _LONGEST_NUMBER and (_WHOLE if whole else _NUMBER).fullmatch(text):
+        value = int(text) if whole else float(text)
     if not math.isfinite(value):
-        wanted = "a whole number" if name == "max_det" else "a number from 0 to 1"
+        wanted = "a whole number" if whole else "a number from 0 to 1"
         raise BadParameter(f"{name} = {text[:40]!r}: expected {wanted}", parameter=name)
     return value
 
@@ -91,6 +109,7 @@ async def read_body(headers: Mapping[str, str], receive: Receive, max_bytes: int
         LengthRequired: Neither a length nor a chunked body is announced.
         BodyTooLarge: It is larger than `max_bytes`.
         BodyTimeout: It is not complete after `timeout_s`.
+        Overloaded: All bodies that are arriving take too much memory together.
         ClientGone: The client left while it was sending.
     """
     announced = headers.get("content-length")
@@ -108,16 +127,22 @@ async def read_body(headers: Mapping[str, str], receive: Receive, max_bytes: int
 async def _collect(receive: Receive, max_bytes: int) -> bytes:
     chunks: list[bytes] = []
     num_bytes, more = 0, True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone("the client left while it was sending")
-        chunk: bytes = message.get("body", b"")
-        num_bytes += len(chunk)
-        if num_bytes > max_bytes:
-            raise _too_large(max_bytes)
-        chunks.append(chunk)
-        more = message.get("more_body", False)
+    try:
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone("the client left while it was sending")
+            chunk: bytes = message.get("body", b"")
+            num_bytes += len(chunk)
+            arriving.num_bytes += len(chunk)
+            if num_bytes > max_bytes:
+                raise _too_large(max_bytes)
+            chunks.append(chunk)
+            more = message.get("more_body", False)
+            if more and len(chunk) < num_bytes and arriving.num_bytes > arriving.max_bytes:
+                raise Overloaded("too many large bodies are arriving at once; come back in 1 s", 1)
+    finally:
+        arriving.num_bytes -= num_bytes
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
@@ -164,9 +189,11 @@ class _FormFields:
         self.complete = False
         self._header, self._value = b"", b""
         self._wanted = False
+        self._num_parts = 0
 
     def callbacks(self) -> Any:
         return {
+            "on_part_begin": self._on_part_begin,
             "on_header_field": self._on_header_field,
             "on_header_value": self._on_header_value,
             "on_header_end": self._on_header_end,
@@ -174,6 +201,11 @@ class _FormFields:
             "on_part_end": self._on_part_end,
             "on_end": self._on_end,
         }
+
+    def _on_part_begin(self) -> None:
+        self._num_parts += 1
+        if self._num_parts > MAX_FORM_PARTS:
+            raise BadRequest(f"the form has more than {MAX_FORM_PARTS} fields; send the image alone")
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:
         self._header += data[start:end]

@@ -7,34 +7,29 @@ batches. Tracing and the access log of what does pass are off; a file named by B
 from __future__ import annotations
 
 import asyncio
-import logging
 import shutil
-import time
-from http import HTTPStatus
 from typing import Annotated, Any
 
 import bentoml
 from bentoml._internal.context import server_context
-from bentoml.exceptions import BentoMLException
 from bentoml.validators import ContentType
+from starlette.responses import Response
 
-from bentos.detector import telemetry
-from bentos.detector.app import DetectApp, Runtime, answer_content
-from bentos.detector.batcher import Batcher
+from bentos.detector import telemetry, wire
+from bentos.detector.answers import error_answer
+from bentos.detector.app import DetectApp, frame_answer
 from bentos.detector.contract import DetectAnswer
-from bentos.detector.detector import Detector as LoadedDetector
 from bentos.detector.detector import check_model
-from bentos.detector.drill import parse_drill
 from bentos.detector.errors import DetectorError
 from bentos.detector.front_door import FrontDoor
-from bentos.detector.recorder import Recorder
-from bentos.detector.request import request_id_of
-from bentos.detector.settings import Settings, read_settings
-
-logger = logging.getLogger("bentos.detector")
+from bentos.detector.logs import RequestLog, Visit, configure_logs, request_id_now
+from bentos.detector.runtime import check_settings, open_access, start_runtime, stop_runtime
+from bentos.detector.settings import read_settings
 
 # In a worker, not in the process that watches over it.
 metrics_folder = telemetry.isolate_metrics() if server_context.worker_index is not None else None
+if server_context.worker_index is not None:
+    wire.install()
 app = DetectApp()
 
 
@@ -59,15 +54,21 @@ class Detector:
     """Vehicle detection on traffic cameras. POST /v1/detect takes the bytes of a JPEG, PNG or WebP image."""
 
     def __init__(self) -> None:
-        self.runtime = start_runtime(read_settings())
+        settings = read_settings()
+        configure_logs(settings.log)
+        app.log = RequestLog(access=settings.access_log, slow_ms=settings.slow_ms)
+        app.access = open_access(settings)
+        self.runtime = start_runtime(settings)
+        app.log.model_version = self.runtime.model_version
         app.runtime = self.runtime
 
     @bentoml.on_deployment  # type: ignore[untyped-decorator]
     @staticmethod
     def check() -> None:
-        """Before any worker starts: refuse a model that cannot be served, once and with its reason."""
+        """Before any worker starts: refuse what cannot be served, once and with its reason."""
         settings = read_settings()
-        parse_drill(settings.drill)
+        configure_logs(settings.log)
+        check_settings(settings)
         check_model(settings.model_dir)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
@@ -79,54 +80,28 @@ class Detector:
             shutil.rmtree(metrics_folder, ignore_errors=True)
 
     @bentoml.api(route="/detect")  # type: ignore[untyped-decorator]
-    async def detect(self, image: Annotated[bytes, ContentType("image/jpeg")], /, ctx: bentoml.Context) -> DetectAnswer:
+    async def detect(self, image: Annotated[bytes, ContentType("image/jpeg")], /) -> DetectAnswer:
         """The same for clients made from the schema, at the model's own thresholds; /v1/detect is the faster path."""
-        received_s = time.perf_counter()
+        visit = Visit(request_id_now.get(), "POST", "/detect", num_bytes=len(image))
+        visit.received_s = visit.began_s
         try:
-            outcome = await asyncio.wrap_future(self.runtime.batcher.submit(image, self.runtime.spec.thresholds))
+            found = await self.runtime.inference.run(image, self.runtime.spec.thresholds)
         except DetectorError as error:
-            self.runtime.telemetry.failed(error.code)
-            raise BentoMLException(error.message, error_code=HTTPStatus(error.status)) from None
-        request_id = request_id_of(ctx.request.headers)
-        return DetectAnswer.model_validate(answer_content(self.runtime, outcome.detections, received_s, request_id))
+            self.runtime.telemetry.failed(error.code, error.status)
+            app.log.answered(visit, error.status, error.code, error.message)
+            # Raised, it would be a traceback in the log, and BentoML's own form of an error.
+            refusal, request_id = error_answer(error, visit.request_id), {"x-request-id": visit.request_id}
+            return Response(refusal.body, refusal.status, {**refusal.headers, **request_id}, refusal.media)  # type: ignore[return-value]
+        return DetectAnswer.model_validate_json(frame_answer(self.runtime, found, visit).body)
 
     async def __is_ready__(self) -> bool:
-        """Whether the model is loaded and warm, and the service is not stopping."""
-        return app.runtime is not None
+        """Whether the model is loaded and warm, the service is not stopping, and the engine does not rest."""
+        return app.runtime is not None and app.runtime.is_ready
 
+    async def __is_alive__(self) -> bool:
+        """Whether waiting may help: False once the engine hangs, so that whoever watches over this process ends it."""
+        return not self.runtime.inference.is_stuck(asyncio.get_running_loop().time())
 
-def start_runtime(settings: Settings) -> Runtime:
-    """Load and warm the model, and start what serves it.
-
-    Raises:
-        LoadError: The model or a setting cannot be served.
-    """
-    drill = parse_drill(settings.drill)
-    detector = LoadedDetector.load(
-        settings.model_dir, num_threads=settings.num_threads, hint=settings.hint, max_pixels=settings.max_pixels
-    )
-    detector.warm_up(settings.max_batch)
-    model_version = settings.model_version or detector.spec.digest[:12]
-    figures = telemetry.Telemetry(model_version)
-    batcher = Batcher(
-        detector,
-        max_batch=settings.max_batch,
-        num_decoders=settings.num_decoders,
-        max_queue=settings.max_queue,
-        max_wait_ms=settings.max_wait_ms,
-        on_batch=figures.batched,
-    )
-    recorder = Recorder(settings.record_dir) if settings.record_dir is not None else None
-    logger.info("model %s version %s is loaded and warm", detector.spec.name, model_version)
-    return Runtime(
-        detector, batcher, figures, model_version, settings.max_body_bytes, settings.body_timeout_s, recorder, drill
-    )
-
-
-def stop_runtime(runtime: Runtime, drain_s: float) -> None:
-    """Drain, then stop threads and engine."""
-    if not runtime.batcher.close(drain_s):
-        logger.warning("frames were still under way after %g s", drain_s)
-    if runtime.recorder is not None:
-        runtime.recorder.close()
-    runtime.detector.close()
+    async def __metrics__(self, content: str) -> str:
+        """BentoML's figures, and the detector's."""
+        return content if app.runtime is None else content + app.runtime.metrics()

@@ -137,13 +137,16 @@ class Forwarder:
             if candidate.good:
                 return Outcome(candidate, champion, candidate, fallback=True)
             return Outcome(champion, champion, candidate)
-        return Outcome(champion, champion, copy_to="candidate" if frame.snapshot.mode == "shadow" else None)
+        copies = frame.snapshot.mode == "shadow" and not champion.limited
+        return Outcome(champion, champion, copy_to="candidate" if copies else None)
 
     async def _canary(self, frame: Frame) -> Outcome:
-        """The candidate answers. Anything but a 2xx of it is checked with the champion, at once."""
+        """The candidate answers. Anything but a 2xx of it is checked with the champion, at once; a client that sends
+        more than it may gets no second try.
+        """
         candidate = await self._ask_arm("candidate", frame)
-        if candidate.good:
-            return Outcome(candidate, None, candidate, copy_to="champion")
+        if candidate.good or candidate.limited:
+            return Outcome(candidate, None, candidate, copy_to="champion" if candidate.good else None)
         champion = await self._ask_arm("champion", frame)
         # both refuse the frame (a broken image, say): the client is wrong, not the candidate
         agreed = not candidate.failed and not champion.failed and not champion.good

@@ -32,7 +32,7 @@ class Metrics:
             registry=self.registry,
         )
         self._backend_errors = Counter(
-            "router_backend_errors", "No answer, 429 or 5xx of an arm", ["arm"], registry=self.registry
+            "router_backend_errors", "No answer or 5xx of an arm", ["arm"], registry=self.registry
         )
         self._fallbacks = Counter(
             "router_fallbacks", "Answered by the other arm than meant", ["to"], registry=self.registry
@@ -44,9 +44,9 @@ class Metrics:
         self.num_requests = self.num_fallbacks = self.num_dropped = self.num_errors = 0
 
     def count_answer(self, served_by: str, status: int, latency_ms: float | None) -> None:
-        """A client got its answer. 429 and 5xx count as errors. `latency_ms` is None when no back end was asked."""
+        """A client got its answer. 5xx count as errors. `latency_ms` is None when no back end was asked."""
         self.num_requests += 1
-        self.num_errors += status == 429 or status >= 500
+        self.num_errors += status >= 500
         self._answers.labels(served_by, status).inc()
         if latency_ms is not None:
             self._recent_ms.append(latency_ms)

@@ -35,8 +35,13 @@ class Answer:
 
     @property
     def failed(self) -> bool:
-        """Whether it is the back end's fault: no answer, overload, or a 5xx. A 400 is the client's."""
-        return self.status in (0, 429) or self.status >= 500
+        """Whether it is the back end's fault: no answer or a 5xx, an overload included. A 400 is the client's."""
+        return self.status == 0 or self.status >= 500
+
+    @property
+    def limited(self) -> bool:
+        """Whether the client sent more than it may: that is its own doing, and says nothing about the model."""
+        return self.status == 429
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ from bentos.detector.recorder import WARM_UP_CAMERA
 from bentos.router.routing import Backend, Snapshot
 from flows.adapters.processes import ServiceRecord, find_free_port, forget, is_alive, read_services, spawn, stop
 from flows.errors import Conflict, ServiceError
+from flows.settings import api_key_headers
 
 Command = Callable[[str, int], tuple[Sequence[str], Mapping[str, str]]]
 """From a version and a port to the command line and the environment that serve it there."""
@@ -72,7 +73,7 @@ class LocalTraffic:
 
     def warm_up(self, backend: Backend) -> None:
         """Let it answer some frames, and check that it is the pinned model. Raises ServiceError."""
-        headers = {"content-type": "image/jpeg", "x-camera-id": WARM_UP_CAMERA}
+        headers = {"content-type": "image/jpeg", "x-camera-id": WARM_UP_CAMERA, **api_key_headers()}
         try:
             for _ in range(WARM_UP_FRAMES):
                 reply = self._client.post(f"{backend.url}/v1/detect", content=_grey_jpeg(), headers=headers)
@@ -80,8 +81,11 @@ class LocalTraffic:
             digest = reply.json()["model"]["digest"]
         except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
             log = self._home / "logs" / f"{service_name(backend.version, backend.digest)}.log"
+            remedy = f"See {log}"
+            if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in (401, 403):
+                remedy = "It asks for an API key with role detect: put one into TCA_API_KEY"
             raise ServiceError(
-                f"version {backend.version} answers no frame: {type(error).__name__}: {error}", f"See {log}"
+                f"version {backend.version} answers no frame: {type(error).__name__}: {error}", remedy
             ) from error
         if digest != backend.digest:
             raise ServiceError(

@@ -26,6 +26,7 @@ from flows.adapters.frame_source import CameraFeed, SentFrame, read_feeds
 from flows.adapters.replay_report import ReplayReport, Tally, write_report
 from flows.errors import InputError, ServiceError, TcaError
 from flows.progress import Progress, silent
+from flows.settings import api_key_headers
 
 if TYPE_CHECKING:
     import aiohttp
@@ -97,6 +98,7 @@ class _Replay:
         self.duration_s = duration_s
         self.should_stop = stop
         self.on_progress = on_progress
+        self.key = api_key_headers()
         self.run_id = uuid.uuid4().hex[:12]
         self.tally = Tally()
         self.began = 0.0
@@ -164,7 +166,7 @@ class _Replay:
     ) -> None:
         import aiohttp
 
-        headers = {"X-Request-ID": request_id, "X-Camera-ID": camera, "Content-Type": frame.content_type}
+        headers = {"X-Request-ID": request_id, "X-Camera-ID": camera, "Content-Type": frame.content_type, **self.key}
         self.tally.count_sent(due - self.began)
         try:
             async with client.post(f"{self.url}/v1/detect", data=frame.body, headers=headers) as response:

@@ -17,6 +17,7 @@ Mode = Literal["shadow", "canary", "champion"]
 _FAULT = "fault"
 _REFUSED = "refused"
 _GOOD = "good"
+_RATE_LIMITED = 429  # the client sends more than it may; an overloaded service answers 503
 
 
 @dataclass(frozen=True)
@@ -176,11 +177,14 @@ def _arms(entry: Mapping[str, Any], version: str) -> tuple[_Arm | None, _Arm | N
     return (_read_arm(ours[0]) if ours else None), (_read_arm(theirs[0]) if theirs else None)
 
 
-def _read_arm(arm: Mapping[str, Any]) -> _Arm:
+def _read_arm(arm: Mapping[str, Any]) -> _Arm | None:
+    """What an arm made of the frame; None for a rate limit, by which it was as good as not asked."""
     status = arm.get("status")
     if not _is_whole(status):
         raise _Unusable
-    if status in (0, 429) or status >= 500 or (arm.get("error") is not None and status < 300):
+    if status == _RATE_LIMITED:
+        return None
+    if status == 0 or status >= 500 or (arm.get("error") is not None and status < 300):
         return _Arm(_FAULT, 0.0, ())
     if not 200 <= status < 300:
         return _Arm(_REFUSED, 0.0, ())
@@ -229,7 +233,7 @@ def _is_lost(entry: Mapping[str, Any]) -> bool:
     served = entry.get(str(entry.get("served_by")))
     if not isinstance(served, dict) or not _is_whole(served.get("status")):
         return False
-    return bool(served["status"] in (0, 429) or served["status"] >= 500)
+    return bool(served["status"] == 0 or served["status"] >= 500)
 
 
 def _is_whole(value: object) -> TypeGuard[int]:

@@ -31,6 +31,7 @@ class Service:
         self.hold_first_s = 0.0
         self.ids: list[str] = []
         self.cameras: Counter[str] = Counter()
+        self.keys: set[str | None] = set()
         self.peers: set[object] = set()
         self.got_some = threading.Event()
 
@@ -39,6 +40,7 @@ class Service:
         number = len(self.ids)
         self.ids.append(request.headers["X-Request-ID"])
         self.cameras[request.headers["X-Camera-ID"]] += 1
+        self.keys.add(request.headers.get("X-API-Key"))
         assert request.transport is not None
         self.peers.add(request.transport.get_extra_info("peername"))
         if len(self.ids) >= 3:
@@ -93,6 +95,15 @@ def frames(tmp_path: Path) -> Path:
     for index in range(3):
         Image.new("RGB", (32, 24), (index * 80, 0, 0)).save(folder / f"{index}.jpg")
     return folder
+
+
+@pytest.mark.parametrize("key", [None, "tca_1_secret"])
+def test_the_key_of_the_environment_is_shown(service: Service, frames: Path, monkeypatch, key) -> None:
+    monkeypatch.delenv("TCA_API_KEY", raising=False)
+    if key is not None:
+        monkeypatch.setenv("TCA_API_KEY", key)
+    replay(frames, service.url, 1, 40.0, 0.1)
+    assert service.keys == {key}
 
 
 def test_every_scheduled_frame_is_sent_once_on_one_connection_a_camera(service: Service, frames: Path) -> None:

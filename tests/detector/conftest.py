@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bentos.detector.app import DetectApp
+from bentos.detector.batcher import Batcher
 from bentos.detector.contract import EngineSpec, InputSpec, ModelSpec, Thresholds, file_sha256, write_spec
+from bentos.detector.detector import Detector
+from bentos.detector.keys import KeyFile, make_key, write_keys
+from bentos.detector.runtime import Runtime
+from bentos.detector.telemetry import Telemetry
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ("car", "truck", "bus")
@@ -159,6 +167,50 @@ def service_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, s
     return {**clean, "BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True", "PATH": path}
 
 
+@pytest.fixture
+async def open_app(
+    make_fake_dir: Callable[..., Path],
+) -> AsyncIterator[Callable[..., tuple[httpx.AsyncClient, DetectApp]]]:
+    """The app in process around a fake model, and a client of it."""
+    opened: list[tuple[httpx.AsyncClient, Runtime]] = []
+
+    def build(options: str = "{}", max_queue: int = 64, **changes: Any) -> tuple[httpx.AsyncClient, DetectApp]:
+        detector = Detector.load(make_fake_dir(options))
+        app = DetectApp()
+        app.runtime = Runtime(detector, Batcher(detector, max_queue=max_queue), Telemetry("7"), "7", **changes)
+        client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
+        opened.append((client, app.runtime))
+        return client, app
+
+    yield build
+    for client, runtime in opened:
+        await client.aclose()
+        await asyncio.to_thread(runtime.batcher.close, 10)
+
+
+@pytest.fixture
+def hold(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[DetectApp], tuple[threading.Event, list[int]]]]:
+    """Make the engine wait in every batch until the event is set; the list has the sizes of the batches."""
+    events: list[threading.Event] = []
+
+    def make(app: DetectApp) -> tuple[threading.Event, list[int]]:
+        engine, gate, sizes = app.runtime.detector.engine, threading.Event(), []
+        events.append(gate)
+        original = engine.infer
+
+        def infer(frames: Any) -> Any:
+            sizes.append(len(frames))
+            assert gate.wait(30)
+            return original(frames)
+
+        monkeypatch.setattr(engine, "infer", infer)
+        return gate, sizes
+
+    yield make
+    for event in events:
+        event.set()
+
+
 class Services:
     """Starts commands that serve, each on a free port, and waits until they are ready."""
 
@@ -224,3 +276,26 @@ def served(tmp_path_factory: pytest.TempPathFactory, start_service: Services) ->
     records = folder / "records"
     url = start_service(command, folder / "log", DETECTOR_MODEL_VERSION="7", DETECTOR_RECORD_DIR=str(records))
     return url, records
+
+
+@pytest.fixture(scope="session")
+def served_with_keys(tmp_path_factory: pytest.TempPathFactory, start_service: Services) -> tuple[str, str]:
+    """Address of a served fake model that asks for a key, and the token of one that may do everything."""
+    folder = tmp_path_factory.mktemp("keys")
+    token, key = make_key("tests", ("detect", "operate"))
+    write_keys(folder / "keys.json", KeyFile(keys=(key,)))
+    command = [sys.executable, "-m", "bentos.detector", "--model-dir", str(write_fake(folder / "model"))]
+    return start_service(command, folder / "log", DETECTOR_KEYS_FILE=str(folder / "keys.json")), token
+
+
+@pytest.fixture(scope="session")
+def served_graph(tmp_path_factory: pytest.TempPathFactory, onnx_file: Path, start_service: Services) -> str:
+    """Address of the tiny graph, served: of a picture of 640 x 320 it says a truck at (100, 50, 300, 250), as sure as
+    the picture is bright, and a bus at (400, 50, 500, 250), 0.5.
+    """
+    folder = tmp_path_factory.mktemp("graph")
+    (folder / "model.onnx").write_bytes(onnx_file.read_bytes())
+    engine = EngineSpec(kind="openvino", file="model.onnx")
+    write_spec(folder, spec_of(engine=engine, files={"model.onnx": file_sha256(folder / "model.onnx")}))
+    command = [sys.executable, "-m", "bentos.detector", "--model-dir", str(folder)]
+    return start_service(command, folder / "log", DETECTOR_NUM_THREADS="1")

@@ -4,44 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import struct
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
 import pytest
 
-from bentos.detector.app import DetectApp, Runtime
-from bentos.detector.batcher import Batcher
+from bentos.detector.app import DetectApp
 from bentos.detector.contract import DetectAnswer, ErrorAnswer, read_spec
-from bentos.detector.detector import Detector
 from bentos.detector.drill import parse_drill
 from bentos.detector.recorder import Recorder, read_records
-from bentos.detector.telemetry import Telemetry
 
 JPEG = {"content-type": "image/jpeg"}
 HUGE = b"\xff\xd8\xff\xc0" + struct.pack(">HBHHB", 17, 8, 60000, 60000, 3) + bytes(9)
-
-
-@pytest.fixture
-async def open_app(
-    make_fake_dir: Callable[..., Path],
-) -> AsyncIterator[Callable[..., tuple[httpx.AsyncClient, DetectApp]]]:
-    opened: list[tuple[httpx.AsyncClient, Runtime]] = []
-
-    def build(options: str = "{}", max_queue: int = 64, **changes: Any) -> tuple[httpx.AsyncClient, DetectApp]:
-        detector = Detector.load(make_fake_dir(options))
-        app = DetectApp()
-        app.runtime = Runtime(detector, Batcher(detector, max_queue=max_queue), Telemetry("7"), "7", **changes)
-        client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
-        opened.append((client, app.runtime))
-        return client, app
-
-    yield build
-    for client, runtime in opened:
-        await client.aclose()
-        await asyncio.to_thread(runtime.batcher.close, 10)
 
 
 async def test_an_answer_follows_the_contract(open_app, picture) -> None:
@@ -86,6 +60,37 @@ async def test_the_model_describes_itself(open_app) -> None:
     answer = (await client.get("/v1/model")).json()
     assert answer.pop("version") == "7"
     assert answer == app.runtime.spec.model_dump(mode="json")
+
+
+@pytest.mark.parametrize(
+    ("path", "media"), [("/ui", "text/html; charset=utf-8"), ("/openapi.json", "application/json")]
+)
+async def test_page_and_document_need_no_model(open_app, path, media) -> None:
+    client, app = open_app()
+    ready = await client.get(path)
+    runtime, app.runtime = app.runtime, None
+    cold = await client.get(path)
+    head = await client.head(path)
+    app.runtime = runtime
+    assert ready.status_code == cold.status_code == head.status_code == 200
+    assert ready.headers["content-type"] == cold.headers["content-type"] == media
+    assert (head.content, head.headers["content-length"]) == (b"", str(len(cold.content)))
+    if path == "/ui":
+        policy = ready.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+    else:
+        count = next(
+            item for item in ready.json()["paths"]["/v1/detect"]["post"]["parameters"] if item["name"] == "max_det"
+        )
+        assert count["schema"]["maximum"] == runtime.spec.top_k
+
+
+async def test_head_is_get_without_its_body(open_app) -> None:
+    client, _ = open_app()
+    got, head = await client.get("/v1/model"), await client.head("/v1/model")
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == got.headers["content-length"]
 
 
 async def chunks(size: int, num: int) -> AsyncIterator[bytes]:
@@ -144,7 +149,7 @@ async def test_other_paths_and_methods(open_app, method, path, status, code) -> 
     answer = await client.request(method, path)
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
     if status == 405:
-        assert answer.headers["allow"] in ("GET", "POST")
+        assert answer.headers["allow"] == ("POST" if path == "/v1/detect" else "GET, HEAD")
 
 
 async def call(app: DetectApp, headers: list[tuple[bytes, bytes]], receive: Any) -> list[dict[str, Any]]:
@@ -162,29 +167,6 @@ async def test_a_post_without_a_body_wants_a_length(open_app) -> None:
     _, app = open_app()
     sent = await call(app, [(b"content-type", b"image/jpeg")], None)
     assert sent[0]["status"] == 411
-
-
-@pytest.fixture
-def hold(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[DetectApp], tuple[threading.Event, list[int]]]]:
-    """Make the engine wait in every batch until the event is set; the list has the sizes of the batches."""
-    events: list[threading.Event] = []
-
-    def make(app: DetectApp) -> tuple[threading.Event, list[int]]:
-        engine, gate, sizes = app.runtime.detector.engine, threading.Event(), []
-        events.append(gate)
-        original = engine.infer
-
-        def infer(frames: Any) -> Any:
-            sizes.append(len(frames))
-            assert gate.wait(30)
-            return original(frames)
-
-        monkeypatch.setattr(engine, "infer", infer)
-        return gate, sizes
-
-    yield make
-    for event in events:
-        event.set()
 
 
 async def test_a_client_that_leaves_costs_no_inference(open_app, hold, picture) -> None:
@@ -242,7 +224,6 @@ async def test_the_unforeseen_is_an_enveloped_500_without_its_insides(open_app, 
         raise ZeroDivisionError("secret")
 
     monkeypatch.setattr(app.runtime.detector, "finish", broken)
-    monkeypatch.setattr("bentos.detector.app.answer_content", broken)
     monkeypatch.setattr(app.runtime.batcher, "submit", broken)
     answer = await client.post("/v1/detect", content=picture, headers=JPEG)
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")
@@ -278,7 +259,7 @@ async def test_many_at_once_get_each_their_own(open_app, paint, encode) -> None:
 
 
 def test_the_default_version_and_digest_come_from_the_model(fake_dir) -> None:
-    from bentos.detector.service import start_runtime, stop_runtime
+    from bentos.detector.runtime import start_runtime, stop_runtime
     from bentos.detector.settings import Settings
 
     runtime = start_runtime(Settings(model_dir=fake_dir))

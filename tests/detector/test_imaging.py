@@ -213,3 +213,16 @@ def test_letterbox_paints_the_whole_slot_and_only_the_slot(size_wh) -> None:
     inner[box.top : box.top + box.content_wh[1], box.left : box.left + box.content_wh[0]] = True
     assert (frames[1][inner] == 200).all()
     assert (frames[1][~inner] == 114).all()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "CMYK", "L"])
+def test_scans_are_limited_by_the_work_that_they_make(mode, monkeypatch) -> None:
+    """Also where Pillow decodes: each scan walks over all blocks, which for a large image takes a second for fifty."""
+    from tests.chaos.bodies import many_scans
+
+    with pytest.raises(BadImage, match="more than 500 scans"):
+        decode_image(many_scans(mode, 64, 501))
+    monkeypatch.setattr("bentos.detector.imaging._MAX_SCANNED_PIXELS", 20 * 64 * 64)
+    assert decode_image(many_scans(mode, 64, 0)).size_wh == (64, 64)
+    with pytest.raises(BadImage, match="more than 20 scans"):
+        decode_image(many_scans(mode, 64, 21))

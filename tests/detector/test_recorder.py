@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import errno
+import logging
+import os
+import resource
+import signal
 import threading
 
 import numpy as np
 import pytest
 
+from bentos.detector import recorder as recorder_module
 from bentos.detector.detector import Detections
 from bentos.detector.recorder import FeatureRecord, Recorder, describe, read_records
 
@@ -101,3 +107,47 @@ def test_a_half_written_last_line_is_passed_over_and_others_are_not(tmp_path) ->
     with pytest.raises(ValueError, match="FeatureRecord"):
         list(read_records(tmp_path))
     assert list(read_records(tmp_path / "nowhere")) == []
+
+
+def test_a_full_disk_is_said_once_and_costs_no_old_record(tmp_path, monkeypatch, caplog) -> None:
+    recorder = Recorder(tmp_path, keep=3)
+    recorder.record(record("old"))
+    recorder.close()
+    full = {"now": True}
+    append = recorder_module._append
+
+    def append_or_fail(path, line) -> None:
+        if full["now"]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        append(path, line)
+
+    monkeypatch.setattr(recorder_module, "_append", append_or_fail)
+    monkeypatch.setattr(logging.getLogger("bentos.detector"), "propagate", True)
+    recorder = Recorder(tmp_path, keep=3)
+    for _ in range(20):
+        recorder.record(record("lost"))
+    while recorder.num_dropped < 20:
+        recorder._thread.join(timeout=0.001)
+    full["now"] = False
+    recorder.record(record("new"))
+    recorder.close()
+    assert [one.camera for one in read_records(tmp_path)] == ["old", "new"]
+    assert [line.getMessage().partition(": ")[2] for line in caplog.records] == [
+        "No space left on device; frames are answered, but no longer recorded",
+        "recording goes on; 20 records are lost",
+    ]
+
+
+def test_a_line_that_did_not_fit_leaves_nothing_behind(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "features-1.jsonl"
+    recorder_module._append(path, b"whole\n")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+    try:
+        with pytest.raises(OSError, match="No space left|File too large"):
+            recorder_module._append(path, b"too long for it\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert path.read_bytes() == b"whole\n"

@@ -4,8 +4,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bentos.detector.errors import BadParameter, BadRequest, BodyTimeout, BodyTooLarge, ClientGone, LengthRequired
-from bentos.detector.request import Overrides, camera_id_of, form_image, read_body, read_query, request_id_of
+from bentos.detector.errors import (
+    BadParameter,
+    BadRequest,
+    BodyTimeout,
+    BodyTooLarge,
+    ClientGone,
+    LengthRequired,
+    Overloaded,
+)
+from bentos.detector.request import (
+    MAX_FORM_PARTS,
+    Overrides,
+    arriving,
+    camera_id_of,
+    form_image,
+    read_body,
+    read_query,
+    request_id_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -30,6 +47,12 @@ def test_query(query, expected) -> None:
         (b"iou=inf", "expected a number"),
         (b"max_det=1.5", "expected a whole number"),
         (b"max_det=%00", "expected a whole number"),
+        (b"max_det=1_0", "expected a whole number"),
+        (b"max_det=%D9%A3", "expected a whole number"),
+        (b"max_det=" + b"9" * 400, "expected a whole number"),
+        (b"conf=%200.5", "expected a number from 0 to 1"),
+        (b"conf=0_1", "expected a number from 0 to 1"),
+        (b"conf=1e999", "expected a number from 0 to 1"),
         (b"conf=0.1&conf=0.2", "conf is given twice"),
         (b"confidence=0.1", "unknown parameter 'confidence'; known: conf, iou, max_det"),
         (b"\xff=1", "unknown parameter"),
@@ -110,6 +133,24 @@ async def test_bodies_that_are_refused() -> None:
         await read_body(CHUNKED, hangs, 4, 0)
 
 
+async def test_bodies_that_arrive_are_bounded_all_together(monkeypatch) -> None:
+    monkeypatch.setattr(arriving, "max_bytes", 6)
+    steps: list[str] = []
+
+    async def slow():
+        steps.append("asked")
+        if len(steps) == 1:
+            return {"type": "http.request", "body": b"abcd", "more_body": True}
+        assert await read_body(LENGTH, receive_of(b"whole, at once"), 20, 5) == b"whole, at once"
+        with pytest.raises(Overloaded) as refused:
+            await read_body(CHUNKED, receive_of(b"a", b"b", b"c"), 20, 5)
+        assert refused.value.retry_after_s == 1
+        return {"type": "http.request", "body": b"ef", "more_body": False}
+
+    assert await read_body(CHUNKED, slow, 20, 5) == b"abcdef"
+    assert arriving.num_bytes == 0
+
+
 def form(*parts: tuple[str, bytes], end: bytes = b"--XX--\r\n") -> bytes:
     body = b""
     for name, content in parts:
@@ -141,6 +182,15 @@ def test_the_image_field_comes_back_as_it_was(content) -> None:
 def test_broken_forms_are_refused(body, content_type, reason) -> None:
     with pytest.raises(BadRequest, match=reason):
         form_image(body, content_type)
+
+
+def test_a_form_of_very_many_fields_is_refused_early() -> None:
+    fields = [(f"f{index}", b"") for index in range(MAX_FORM_PARTS - 1)]
+    assert form_image(form(*fields, ("image", b"1")), FORM) == b"1"
+    with pytest.raises(BadRequest, match="more than 64 fields"):
+        form_image(form(*fields, ("another", b""), ("image", b"1")), FORM)
+    with pytest.raises(BadRequest, match="more than 64 fields"):
+        form_image(b"--XX\r\na: b\r\n\r\n\r\n" * 1000, FORM)
 
 
 @given(st.binary(max_size=300))

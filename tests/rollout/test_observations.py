@@ -85,12 +85,13 @@ FAILED = arm("2", status=500, error="status 500", latency_ms=None)
     [
         ({"candidate": FAILED}, True, False),
         ({"candidate": arm("2", status=0, error="no connection")}, True, False),
-        ({"candidate": arm("2", status=429)}, True, False),
+        ({"candidate": arm("2", status=503)}, True, False),
         ({"candidate": arm("2", error="malformed answer: no detections")}, True, False),
         ({"candidate": arm("2", status=400)}, True, False),  # the champion took the same frame
         ({"candidate": FAILED, "champion": arm("1", status=503)}, True, True),
         ({"champion": arm("1", status=503)}, False, True),
         ({"champion": arm("1", status=400)}, False, None),
+        ({"champion": arm("1", status=429)}, False, None),
         ({"champion": None}, False, None),
     ],
 )
@@ -107,12 +108,21 @@ def test_who_failed(changes: dict[str, Any], failed: bool, champion_failed: bool
         {"candidate": arm("2", status=400), "champion": arm("1", status=400)},  # the client's fault
         {"candidate": arm("2", status=400), "champion": None},  # nobody knows whose
         {"candidate": None},  # no copy was sent
+        {"candidate": arm("2", status=429)},  # the client sends more than it may
+        {"candidate": arm("2", status=429), "champion": None},
         {"mode": "champion", "champion": arm("1", status=500)},  # the standby of a hold is not on trial
     ],
 )
 def test_what_says_nothing_about_the_challenger_is_not_judged(changes: dict[str, Any]) -> None:
     reading = read(entry(**changes))
     assert (reading.samples, reading.num_unusable, reading.num_frames) == ((), 0, 1)
+
+
+def test_a_client_that_sends_too_much_harms_no_challenger() -> None:
+    limited = entry(candidate=arm("2", status=429), champion=None, served_by="candidate")
+    reading = read(*[limited] * 50)
+    assert (reading.samples, reading.num_lost, reading.num_unusable) == ((), 0, 0)
+    assert set(reading.outcomes) == {(None, None)}
 
 
 def test_after_the_switch_the_challenger_is_in_the_champions_slot() -> None:

@@ -211,7 +211,32 @@ async def test_a_canary_frame_is_also_judged_by_the_champion(bench: Any) -> None
     assert bench.champion.ids == bench.candidate.ids == ["id-1"]
 
 
-@pytest.mark.parametrize("status", [429, 500, 502, 503])
+async def test_a_client_that_sends_too_much_is_told_so_and_nobody_else_is_asked(bench: Any) -> None:
+    bench.candidate.status = bench.champion.status = 429
+    bench.candidate.headers = {"retry-after": "7"}
+    await bench.route("canary", 1.0)
+    response = await bench.detect()
+    served = response.headers["x-served-by"]
+    assert (response.status, response.headers["retry-after"], served) == (429, "7", "candidate")
+    (seen,) = await bench.observations(1)
+    assert (seen["fallback"], seen["champion"], seen["candidate"]["error"]) == (False, None, None)
+    await bench.route("shadow")
+    assert (await bench.detect()).headers["x-served-by"] == "champion"
+    stats = await bench.get("/stats")
+    assert (stats["fallbacks_total"], stats["errors_total"]) == (0, 0)
+    assert (len(bench.champion.seen), len(bench.candidate.seen)) == (1, 1)
+
+
+async def test_keys_and_traces_reach_the_back_end(bench: Any) -> None:
+    await bench.route("champion")
+    given = {"authorization": "Bearer t", "x-api-key": "k", "traceparent": "00-1-2-01"}
+    async with bench.client.get(f"{bench.url}/schema.json", headers=given) as response:
+        assert response.status == 200
+    (seen,) = bench.champion.seen
+    assert {name: seen.headers[name] for name in given} == given
+
+
+@pytest.mark.parametrize("status", [500, 502, 503])
 async def test_the_champion_answers_when_the_candidate_fails(bench: Any, status: int) -> None:
     bench.candidate.status = status
     await bench.route("canary", 1.0)
