@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
 from pydantic import Field
 
 from bentos.detector.detector import Detector
@@ -13,19 +11,11 @@ from flows.comparison.evaluation import compare
 from flows.comparison.evaluation_page import evaluation_page
 from flows.comparison.gallery import disagreement_gallery
 from flows.comparison.gate import JudgedSlice
-from flows.comparison.predictions import (
-    MAX_DETECTIONS,
-    GroundTruth,
-    LabelledFrame,
-    Predictions,
-    detect_frames,
-    ground_truth,
-)
+from flows.comparison.predictions import MAX_DETECTIONS, GroundTruth, Predictions, detect_frames
 from flows.comparison.report import EvaluationReport
 from flows.comparison.tables import write_ground_truth, write_predictions
-from flows.dataset.labels import boxes_xyxy, read_labels
-from flows.dataset.layout import Dataset, Frame, read_dataset
-from flows.errors import DataError
+from flows.dataset.layout import Dataset, read_dataset
+from flows.frozen import check_classes, frozen_frames
 from flows.progress import Progress
 from flows.stage import StageRun, main, stage
 
@@ -60,21 +50,12 @@ def evaluate(run: StageRun) -> EvaluationRecord:
     return EvaluationRecord(**dict(report), champion_version=champion_version, challenger_digest=digest)
 
 
-def frozen_frames(dataset: Dataset, split: str) -> GroundTruth:
-    """The labelled frames of `split`. Raises DataError where a label does not parse."""
-    return ground_truth(dataset.classes, [_labelled(dataset, frame) for frame in dataset.split(split)])
-
-
 def detect_with(
     model_dir: Path, dataset: Dataset, truth: GroundTruth, progress: Progress
 ) -> tuple[float, str, Predictions]:
     """Served confidence, model digest and detections of the model in `model_dir`."""
     detector = Detector.load(model_dir)
-    if tuple(detector.spec.classes) != dataset.classes:
-        raise DataError(
-            f"the model knows {', '.join(detector.spec.classes)}, the data {', '.join(dataset.classes)}",
-            "Compare on data with the classes that the model was trained on",
-        )
+    check_classes(detector.spec.classes, dataset)
     max_det = min(MAX_DETECTIONS, detector.spec.top_k)
     found = detect_frames(detector, dataset.root, truth.images, progress, max_det=max_det)
     return detector.spec.thresholds.conf, detector.spec.digest, found
@@ -102,23 +83,6 @@ def keep_evidence(folder: Path, truth: GroundTruth, challenger: Predictions, cha
 def _row(part: JudgedSlice) -> dict[str, str | None]:
     figure = part.figure
     return {"part": f"{figure.kind} {figure.name}", "mAP50-95": figure.challenger.text(), "state": part.state}
-
-
-def _labelled(dataset: Dataset, frame: Frame) -> LabelledFrame:
-    with Image.open(dataset.root / frame.image) as image:
-        size_wh = image.size
-    boxes, problems = read_labels(dataset.root / frame.label, dataset.classes, frame.label)
-    if problems:
-        raise DataError(f"{problems[0].file}:{problems[0].line}: {problems[0].message}", "Run: tca validate")
-    class_ids = [box.class_id for box in boxes]
-    return LabelledFrame(
-        frame.image,
-        frame.camera,
-        frame.clip,
-        frame.slice,
-        boxes_xyxy(boxes, size_wh),
-        np.array(class_ids, dtype=np.int64),
-    )
 
 
 if __name__ == "__main__":

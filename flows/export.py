@@ -1,39 +1,91 @@
-"""Export: the checkpoint becomes an engine that is proven to agree with PyTorch."""
+"""Export: every engine that this machine can build, proven against PyTorch; the fastest that loses little is taken."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
-from flows.dataset.layout import read_dataset
-from flows.exporting.export import ExportReport, export_model
+from flows.dataset.layout import Dataset, read_dataset
+from flows.exporting.calibration import Calibration, TrainingFrame, choose_frames
+from flows.exporting.contest import Evidence
+from flows.exporting.export import export_model
+from flows.exporting.export_page import export_page
+from flows.exporting.report import CandidateReport, ExportReport
+from flows.judge import FrozenJudge
 from flows.stage import StageRun, main, stage
 
 
 @stage(gate="stop")
 def export(run: StageRun) -> ExportReport:
-    """ONNX, then the engine this machine can build; an engine that differs from PyTorch is refused."""
-    project, params = run.project, run.params.export
+    """Each engine is compared with PyTorch on the frozen frames and timed; one that loses too much is refused."""
+    project = run.project
     dataset = run.step(read_dataset)(project.data)
-    frames = spread_frames([dataset.root / frame.image for frame in dataset.split("val")], params.parity_frames)
     report = run.step(export_model)(
         project.artifacts / "training" / "best.pt",
         project.model,
-        params,
+        run.params.export,
         run.params.package.name,
         run.params.train.image_size,
-        frames,
+        run.step(gather_evidence)(run, dataset),
         run.progress,
     )
+    page = project.reports / "export.html"
+    page.write_text(export_page(report, run.provenance.hardware), encoding="utf-8")
+    run.table([_row(one) for one in report.candidates])
     with run.registry().run("export", {**run.provenance.tags(), "tca.model_digest": report.model_digest}) as log:
-        log.params({"engine": report.engine, "precision": report.precision})
-        log.artifact(project.model / "model.json")
+        log.params({"engine": report.engine, "precision": report.precision, "scaled_decode": report.decoding.scaled})
+        for one in report.candidates:
+            log.metrics(_numbers(one))
+        for artifact in (project.model / "model.json", page):
+            log.artifact(artifact)
+        with TemporaryDirectory() as folder:
+            figures = Path(folder) / "export.json"
+            figures.write_text(report.model_dump_json(indent=1), encoding="utf-8")
+            log.artifact(figures)
     return report
+
+
+def gather_evidence(run: StageRun, dataset: Dataset) -> Evidence:
+    """Frames of val to compare boxes on, the frozen frames to judge on, frames of train to calibrate INT8 on."""
+    params = run.params.export
+    training = [
+        TrainingFrame(dataset.root / frame.image, frame.image, (frame.slice, frame.camera))
+        for frame in dataset.split("train")
+    ]
+    chosen = choose_frames(training, params.calibration_frames, run.params.seed)
+    return Evidence(
+        images=spread_frames([dataset.root / frame.image for frame in dataset.split("val")], params.parity_frames),
+        judge=FrozenJudge(dataset, run.params.evaluate),
+        calibration=Calibration(chosen, run.project.home / "calibration"),
+        latency_budget_ms=run.params.promote.latency_budget_ms,
+    )
 
 
 def spread_frames(paths: list[Path], count: int) -> list[bytes]:
     """`count` of the files, evenly spread, so that every camera and slice is likely among them."""
     step = max(1, len(paths) // count)
     return [path.read_bytes() for path in paths[::step][:count]]
+
+
+def _row(one: CandidateReport) -> dict[str, Any]:
+    return {"engine": one.name, "images/s": one.images_per_s, "loss": one.accuracy.loss.text(), "state": one.state}
+
+
+def _numbers(one: CandidateReport) -> dict[str, float]:
+    """Figures of a candidate for MLflow; those without a value are left out."""
+    loss = one.accuracy.loss
+    figures = {
+        "images_per_s": one.images_per_s,
+        "map50_95": one.accuracy.map50_95,
+        "loss": loss.value,
+        "loss_upper": loss.upper,
+        "mean_iou": one.parity.mean_iou,
+        "resident_mb": one.speed.resident_mb,
+        "load_s": one.speed.load_s,
+        "engine_mb": one.engine_bytes / 1e6,
+    }
+    return {f"{one.engine}_{one.precision}.{key}": value for key, value in figures.items() if value is not None}
 
 
 if __name__ == "__main__":

@@ -15,7 +15,10 @@ from flows.comparison.resampling import Estimate
 from flows.errors import GateRefused
 from flows.stage import StageRun, main, stage
 
-CARRIED_REPORTS = ("validate.json", "validate.html", "train.json", "export.json", "evaluate.json", "evaluate.html")
+CARRIED_REPORTS = (
+    *("validate.json", "validate.html", "train.json", "export.json", "export.html"),
+    *("evaluate.json", "evaluate.html"),
+)
 
 
 class PackageReport(BaseModel):

@@ -120,17 +120,32 @@ class TuneParams(Section):
 
 
 class ExportParams(Section):
-    """The engine to build, the thresholds it serves with, and the proof it must pass."""
+    """The engines that compete, the thresholds the chosen one serves with, and the proof it must pass."""
 
-    engine: Literal["auto", "tensorrt", "openvino", "onnxruntime"] = Field(description="what runs the model")
-    precision: Literal["fp32", "fp16", "bf16"] = Field(description="arithmetic of the engine")
+    engine: Literal["auto", "tensorrt", "openvino", "onnxruntime"] = Field(
+        description="what runs the model; auto: all that this machine can build compete"
+    )
+    precision: Literal["auto", "fp32", "fp16", "bf16", "int8"] = Field(
+        description="arithmetic of the engine; auto: all compete"
+    )
     top_k: int = Field(ge=1, le=8400, description="candidates that leave the graph")
     conf: Share = Field(description="confidence threshold that serving uses by default")
     iou: Share = Field(description="NMS overlap threshold that serving uses by default")
     max_det: Positive = Field(description="most boxes an answer holds by default")
-    parity_frames: Positive = Field(description="frames on which engine and PyTorch are compared")
-    parity_min_iou: Share = Field(description="least mean IoU of matched boxes")
-    parity_max_score_diff: Share = Field(description="largest mean score difference of matched boxes")
+    max_loss: Share = Field(description="mAP50-95 that an engine may lose against PyTorch, upper end of the interval")
+    min_speedup: float = Field(ge=1, le=10, description="a less exact engine must be that many times faster")
+    parity_frames: Positive = Field(description="frames on which engine and PyTorch are compared box by box, and timed")
+    parity_min_iou: Share = Field(description="fp32: least mean IoU of matched boxes")
+    parity_max_score_diff: Share = Field(description="fp32: largest mean score difference of matched boxes")
+    reduced_min_iou: Share = Field(description="fp16, bf16, int8: least mean IoU of matched boxes")
+    reduced_max_score_diff: Share = Field(description="fp16, bf16, int8: largest mean score difference")
+    reduced_min_matched: Share = Field(description="fp16, bf16, int8: least share of boxes with a partner")
+    calibration_frames: int = Field(ge=1, le=2000, description="training frames that INT8 is calibrated on")
+    int8_repairs: int = Field(ge=0, le=4, description="attempts to put harmful blocks of INT8 back to float; 0: none")
+    int8_repair_s: float = Field(ge=0, le=3600, description="seconds after which no further attempt begins")
+    scaled_decode: Literal["auto", "never"] = Field(
+        description="decode JPEGs at a fraction of their size: where it is proven harmless, or never"
+    )
 
 
 class EvaluateParams(Section):

@@ -11,7 +11,7 @@ REPORT_MODELS = {
     "validate": "flows.dataset.validation:ValidationReport",
     "train": "flows.training.reproducibility:TrainReport",
     "tune": "flows.training.search:TuneReport",
-    "export": "flows.exporting.export:ExportReport",
+    "export": "flows.exporting.report:ExportReport",
     "evaluate": "flows.evaluate:EvaluationRecord",
     "package": "flows.package:PackageReport",
     "promote": "flows.rollout.report:PromotionReport",

@@ -97,3 +97,24 @@ def test_every_report_has_a_schema_whose_fields_are_described(stage: str) -> Non
     assert {"passed", "sentence"} <= set(schema["properties"])
     undescribed = [name for name, field in schema["properties"].items() if "description" not in field]
     assert undescribed == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "overrides"),
+    [
+        ((), []),
+        (("--engine", "openvino", "--precision", "int8"), ["export.engine=openvino", "export.precision=int8"]),
+        (("-S", "export.max_loss=0.01", "--precision", "auto"), ["export.max_loss=0.01", "export.precision=auto"]),
+    ],
+)
+def test_an_engine_can_be_named_in_short(
+    monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], overrides: list[str]
+) -> None:
+    from typer.testing import CliRunner
+
+    from flows.cli import app, verbs
+
+    ran: list[tuple[str, list[str]]] = []
+    monkeypatch.setattr(verbs, "run_flow", lambda name, given, *_: ran.append((name, given)))
+    assert CliRunner().invoke(app, ["export", *arguments]).exit_code == 0
+    assert ran == [("export", overrides)]

@@ -52,7 +52,7 @@ def ensure_bento(tag: str, archive: Path) -> None:
 
 def serve_command(tag: str, port: int) -> list[str]:
     """The command that serves `tag` on a local port."""
-    return [sys.executable, "-m", "bentoml", "serve", tag, "--host", "127.0.0.1", "--port", str(port)]
+    return [sys.executable, "-m", "bentos.detector", "--bento", tag, "--port", str(port)]
 
 
 def _assemble(context: Path, model_dir: Path) -> None:

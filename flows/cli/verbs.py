@@ -30,7 +30,7 @@ HELP = {
     "validate": "Check every frame and label; a broken or leaking set stops the train.",
     "train": "Train a YOLO11 detector on the validated frames.",
     "tune": "Search training parameters with Optuna; hopeless trials are pruned.",
-    "export": "Build the engine and prove it equal to PyTorch.",
+    "export": "Build every engine this machine can, prove each against PyTorch, take the fastest that loses little.",
     "evaluate": "Compare challenger and champion on the same frozen frames.",
     "package": "Build the bento and register the version.",
     "monitor": "Compare recorded production frames with the training reference.",
@@ -40,10 +40,26 @@ HELP = {
 def add_to(app: typer.Typer) -> None:
     """Register the commands in the order of the work."""
     for name in ("validate", "train", "tune", "export", "evaluate", "package"):
-        app.command(name, help=HELP[name])(_command(name))
+        app.command(name, help=HELP[name])(export if name == "export" else _command(name))
     app.command("promote", help="Bring the challenger to the throne under live traffic, on evidence.")(promote)
     app.command("monitor", help=HELP["monitor"])(_command("monitor"))
     app.command("release", help="The whole train: validate, train, export, evaluate, package, promote.")(release)
+
+
+def export(
+    engine: Annotated[
+        str, typer.Option(metavar="KIND", help="Short for -S export.engine=: auto, tensorrt, openvino, onnxruntime.")
+    ] = "",
+    precision: Annotated[
+        str, typer.Option(metavar="TYPE", help="Short for -S export.precision=: auto, fp32, fp16, bf16, int8.")
+    ] = "",
+    overrides: Overrides = [],  # noqa: B006 - typer copies it
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Export the trained model."""
+    named = {"export.engine": engine, "export.precision": precision}
+    run_flow("export", [*overrides, *(f"{key}={value}" for key, value in named.items() if value)], force, as_json)
 
 
 def promote(

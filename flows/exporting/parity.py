@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
+from bentos.detector.contract import EngineSpec, ModelSpec
 from bentos.detector.detector import Detector
+from bentos.detector.engines import Engine
 from flows.exporting.graph import DetectorGraph
 from flows.geometry import iou_xyxy
 
@@ -35,40 +38,70 @@ class ParityReport(BaseModel):
     max_score_diff: float = Field(description="largest absolute score difference of partners")
 
 
-def compare_engine(
-    detector: Detector, graph: DetectorGraph, images: Sequence[bytes], min_iou: float, max_score_diff: float
-) -> ParityReport:
-    """Run both on `images`, the bytes of image files, and pair their boxes after suppression.
+@dataclass(frozen=True)
+class Tolerance:
+    """How far the mean partner may be away."""
+
+    min_iou: float
+    max_score_diff: float
+    min_matched: float = LEAST_MATCHED
+
+
+class PyTorchEngine:
+    """The graph in PyTorch, where a detector expects its engine: the reference walks the path that serves."""
+
+    max_batch = 8
+    num_parallel = 1
+    num_decoders = 0
+    solo: Engine | None = None
+
+    def __init__(self, graph: DetectorGraph) -> None:
+        self._graph = graph
+
+    def infer(self, frames: npt.NDArray[np.uint8]) -> Floats:
+        """See `Engine.infer`."""
+        return self._graph.infer(frames)
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+
+
+def reference_detector(graph: DetectorGraph, spec: ModelSpec) -> Detector:
+    """PyTorch with the thresholds and the full decoding of `spec`."""
+    engine = EngineSpec(kind="fake", file="weights.pt")  # there is no kind for it: it is never served
+    plain = spec.input.model_copy(update={"scaled_decode": False})
+    return Detector(spec.model_copy(update={"engine": engine, "input": plain, "files": {}}), PyTorchEngine(graph))
+
+
+def boxes_of(detector: Detector, images: Sequence[bytes]) -> list[Floats]:  # (N, 6) each
+    """Boxes, scores and class ids of each image, the bytes of its file, after suppression, however weak."""
+    thresholds = detector.thresholds(conf=0.0, max_det=detector.spec.top_k)
+    found = []
+    for data in images:
+        frames = detector.new_frames(1)
+        place = detector.place(detector.decode(data), frames[0])
+        boxes, scores, class_ids = detector.finish(detector.infer(frames)[0], place, thresholds)
+        found.append(np.column_stack([boxes, scores, class_ids]).astype(np.float32))
+    return found
+
+
+def compare_boxes(ours: Sequence[Floats], theirs: Sequence[Floats], tolerance: Tolerance) -> ParityReport:
+    """Pair the boxes that two detectors found in the same images, as `boxes_of` gives them.
 
     Each of a side's 20 strongest boxes of a frame looks for its partner among all boxes of the other side, so that a
     box that falls just out of one list is not a difference.
     """
-    ious: list[float] = []
-    differences: list[float] = []
+    pairs: list[tuple[float, float]] = []
     looking = 0
-    for data in images:
-        ours, theirs = _boxes_of_both(detector, graph, data)
-        for some, others in ((ours, theirs), (theirs, ours)):
+    for left, right in zip(ours, theirs, strict=True):
+        for some, others in ((left, right), (right, left)):
             strongest = some[:BOXES_PER_FRAME]
             looking += len(strongest)
-            for iou, difference in _partners(strongest, others):
-                ious.append(iou)
-                differences.append(difference)
-    return _judge(len(images), looking, ious, differences, min_iou, max_score_diff)
+            pairs += find_partners(strongest, others)
+    return judge_pairs(len(ours), looking, pairs, tolerance)
 
 
-def _boxes_of_both(detector: Detector, graph: DetectorGraph, data: bytes) -> tuple[Floats, Floats]:  # (N, 6), (M, 6)
-    frames = detector.new_frames(1)
-    box = detector.place(detector.decode(data), frames[0])
-    thresholds = detector.thresholds(conf=0.0, max_det=detector.spec.top_k)
-    sides = []
-    for candidates in (detector.infer(frames), graph.infer(frames)):
-        boxes, scores, class_ids = detector.finish(candidates[0], box, thresholds)
-        sides.append(np.column_stack([boxes, scores, class_ids]).astype(np.float32))
-    return sides[0], sides[1]
-
-
-def _partners(some: Floats, others: Floats) -> list[tuple[float, float]]:  # (N, 6), (M, 6)
+def find_partners(some: Floats, others: Floats) -> list[tuple[float, float]]:  # (N, 6), (M, 6)
     """IoU and score difference of each box with the other side's nearest box of its class, where there is one.
 
     Nearest in place and score: boxes that reach out of the image are cut to the same place.
@@ -83,17 +116,21 @@ def _partners(some: Floats, others: Floats) -> list[tuple[float, float]]:  # (N,
     return found
 
 
-def _judge(
-    num_frames: int, looking: int, ious: list[float], differences: list[float], min_iou: float, max_score_diff: float
+def judge_pairs(
+    num_frames: int, looking: int, pairs: Sequence[tuple[float, float]], tolerance: Tolerance
 ) -> ParityReport:
-    share = len(ious) / looking if looking else 0.0
+    """The verdict on the (IoU, score difference) of all partners, of `looking` boxes that looked for one."""
+    ious, differences = [iou for iou, _ in pairs], [difference for _, difference in pairs]
+    share = len(pairs) / looking if looking else 0.0
     mean_iou = float(np.mean(ious)) if ious else 0.0
     mean_difference = float(np.mean(differences)) if differences else 1.0
-    passed = share >= LEAST_MATCHED and mean_iou >= min_iou and mean_difference <= max_score_diff
+    passed = (
+        share >= tolerance.min_matched and mean_iou >= tolerance.min_iou and mean_difference <= tolerance.max_score_diff
+    )
     figures = (
         f"mean IoU {mean_iou:.4f}, mean score difference {mean_difference:.4f}, {share:.1%} of {looking} boxes matched"
     )
-    needed = f" (needed: {min_iou:g}, {max_score_diff:g}, {LEAST_MATCHED:.0%})"
+    needed = f" (needed: {tolerance.min_iou:g}, {tolerance.max_score_diff:g}, {tolerance.min_matched:.0%})"
     return ParityReport(
         passed=passed,
         sentence=f"agrees with PyTorch: {figures}" if passed else f"differs from PyTorch: {figures}{needed}",

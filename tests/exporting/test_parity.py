@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from flows.exporting.parity import ParityReport, _judge, _partners
+from flows.exporting.parity import ParityReport, Tolerance, find_partners, judge_pairs
 
 BOX = [10.0, 10.0, 30.0, 20.0, 0.9, 1.0]
 
@@ -32,8 +32,8 @@ def rows(*boxes: list[float]) -> np.ndarray:
         (rows([5, 5, 5, 5, 0.5, 0]), rows([5, 5, 5, 5, 0.5, 0]), []),
     ],
 )
-def test_partners(some: np.ndarray, others: np.ndarray, expected: list[tuple[float, float]]) -> None:
-    found = _partners(some, others)
+def testfind_partners(some: np.ndarray, others: np.ndarray, expected: list[tuple[float, float]]) -> None:
+    found = find_partners(some, others)
     assert len(found) == len(expected)
     np.testing.assert_allclose(np.array(found).reshape(-1, 2), np.array(expected).reshape(-1, 2), atol=1e-6)
 
@@ -42,12 +42,12 @@ def test_partners(some: np.ndarray, others: np.ndarray, expected: list[tuple[flo
 def test_every_box_with_an_area_is_its_own_partner(corners: np.ndarray) -> None:
     low, high = np.minimum(corners[:, :2], corners[:, 2:]), np.maximum(corners[:, :2], corners[:, 2:]) + 1
     boxes = np.column_stack([low, high, np.linspace(0.1, 0.9, 5), np.arange(5)]).astype(np.float32)
-    assert all(iou == pytest.approx(1, abs=1e-4) and difference == 0 for iou, difference in _partners(boxes, boxes))
-    assert len(_partners(boxes, boxes)) == 5
+    assert all(iou == pytest.approx(1, abs=1e-4) and difference == 0 for iou, difference in find_partners(boxes, boxes))
+    assert len(find_partners(boxes, boxes)) == 5
 
 
 def judge(looking: int, ious: list[float], differences: list[float]) -> ParityReport:
-    return _judge(2, looking, ious, differences, 0.99, 0.02)
+    return judge_pairs(2, looking, list(zip(ious, differences, strict=True)), Tolerance(0.99, 0.02))
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,14 @@ from tests.projects import copy_project, run
 SMALL = (
     *("render.cameras=6", "render.clips_per_camera=4", "render.frames_per_clip=5", "render.size_wh=[192, 128]"),
     *("train.epochs=1", "train.image_size=64", "train.batch=4", "train.mosaic=0.0"),
-    *("export.parity_frames=4", "evaluate.min_map50_95=0.0", "evaluate.margin=1.0", "evaluate.slice_margin=1.0"),
+    *(
+        "export.engine=openvino",
+        "export.precision=fp32",
+        "export.parity_frames=4",
+        "evaluate.min_map50_95=0.0",
+        "evaluate.margin=1.0",
+        "evaluate.slice_margin=1.0",
+    ),
     *("evaluate.replicates=100", "evaluate.min_units=2"),
     # What is tested here is the way, not the speed of a busy test machine.
     *("promote.latency_budget_ms=2000.0", "promote.shadow_frames=12", "promote.canary_steps=[50]"),
