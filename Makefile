@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test check install bench down clean
+.PHONY: help demo test test-chaos check install bench down clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -33,11 +33,14 @@ check: $(STAMP)  ## Style, types and architecture
 test: check  ## Checks and the whole test suite
 	@$(BIN)/python -m pytest
 
-bench: $(STAMP)  ## Measure speed; about eight minutes on an idle machine
+test-chaos: $(STAMP)  ## Fuzz, soak, overload and kill a real service; 14 minutes (CHAOS_SOAK_S=120: 6)
+	@$(BIN)/python -m pytest -m chaos -s tests/chaos
+
+bench: $(STAMP)  ## Measure speed; about half an hour on an idle machine
 	@$(BIN)/python -m benchmarks.router
 	@$(BIN)/python -m benchmarks.evaluator
 	@$(BIN)/python -m benchmarks.manifest
-	@if test -d artifacts/model; then $(BIN)/python -m benchmarks.serving; else echo "serving: no artifacts/model yet (make demo)"; fi
+	@$(BIN)/python -m benchmarks.serving
 	@$(BIN)/python -m benchmarks.summary
 
 down: $(STAMP)  ## Stop the local services

@@ -1,109 +1,66 @@
-"""Real processes on free loopback ports, and a client of few instructions, so that not the client is measured."""
+"""A client of few instructions, in a closed or an open loop, so that not the client is measured."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import gc
 import itertools
-import os
 import re
-import signal
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
 from collections import Counter
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
-import psutil
 import uvloop
 
-from benchmarks.report import ROOT, percentile
+from benchmarks.report import percentile
 
 T = TypeVar("T")
 LOST = 0
 """The status of a request without an answer."""
-_GRACE_S = 15.0
+_PATIENCE_S = 30.0  # how long after its last frame a load waits for answers
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
-@contextlib.contextmanager
-def started(module: str, *arguments: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `python -m module` in a session of its own; its output goes to `log`. On leaving the block it is stopped."""
-    with log.open("wb") as sink:
-        process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
-            cwd=ROOT, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True,
-        )  # fmt: skip
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(_GRACE_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def await_line(process: subprocess.Popen[bytes], log: Path, pattern: str, patience_s: float = 30.0) -> re.Match[str]:
-    """Wait until the output of `process` matches. Raises RuntimeError when it ends, or does not by then."""
-    deadline = time.monotonic() + patience_s
-    while not (found := re.search(pattern, log.read_text(encoding="utf-8", errors="replace"))):
-        _require_hope(process, log, deadline)
-        time.sleep(0.02)
-    return found
-
-
-def await_ready(process: subprocess.Popen[bytes], log: Path, url: str, patience_s: float = 120.0) -> None:
-    """Wait until `url`/readyz answers 200. Raises RuntimeError when `process` ends, or does not by then."""
-    deadline = time.monotonic() + patience_s
-    while True:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/readyz", timeout=2.0) as answer:
-            if answer.status == 200:
-                return
-        _require_hope(process, log, deadline)
-        time.sleep(0.1)
-
-
-def _require_hope(process: subprocess.Popen[bytes], log: Path, deadline: float) -> None:
-    if process.poll() is not None or time.monotonic() > deadline:
-        state = "did not start in time" if process.poll() is None else f"ended with {process.returncode}"
-        tail = log.read_text(encoding="utf-8", errors="replace")[-2000:]
-        raise RuntimeError(f"{' '.join(map(str, process.args))} {state}:\n{tail}")  # type: ignore[arg-type]
-
-
-def cpu_seconds(pid: int) -> float:
-    """CPU time of a process and its children, s; the kernel counts in steps of 10 ms."""
-    family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    return float(sum(sum(one.cpu_times()[:2]) for one in family))
+def post(path: str, body: bytes, content_type: str, headers: Iterable[tuple[str, str]] = ()) -> bytes:
+    """A POST as it goes over the wire."""
+    lines = [
+        f"POST {path} HTTP/1.1", "host: 127.0.0.1", *(f"{name}: {value}" for name, value in headers),
+        f"content-type: {content_type}", f"content-length: {len(body)}", "", "",
+    ]  # fmt: skip
+    return "\r\n".join(lines).encode() + body
 
 
 def detect_request(body: bytes, camera: str) -> bytes:
     """POST /v1/detect as it goes over the wire."""
-    head = (
-        f"POST /v1/detect HTTP/1.1\r\nhost: 127.0.0.1\r\nx-camera-id: {camera}\r\n"
-        f"content-type: image/jpeg\r\ncontent-length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
+    return post("/v1/detect", body, "image/jpeg", [("x-camera-id", camera)])
 
 
 @dataclass
 class Tally:
-    """What became of some requests."""
+    """What became of some requests.
+
+    Attributes:
+        seconds: How long it all took.
+        client_cpu_s: CPU time of this process.
+        latencies_ms: From the scheduled moment to the last byte of the answer; in a closed loop from the sending.
+        answer_ms: From the sending to the last byte, by status.
+        late_ms: How late the client itself was, for frames that had a free connection when they were due.
+        statuses: Answers by status.
+    """
 
     seconds: float = 0.0
     client_cpu_s: float = 0.0
     latencies_ms: list[float] = field(default_factory=list)
+    answer_ms: dict[int, list[float]] = field(default_factory=dict)
+    late_ms: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
 
-    def count(self, status: int, latency_ms: float) -> None:
+    def count(self, status: int, latency_ms: float, answer_ms: float | None = None) -> None:
         self.statuses[status] += 1
         self.latencies_ms.append(latency_ms)
+        self.answer_ms.setdefault(status, []).append(latency_ms if answer_ms is None else answer_ms)
 
     @property
     def num_sent(self) -> int:
@@ -127,6 +84,10 @@ class Tally:
         """A percentile of the latency, ms."""
         return percentile(self.latencies_ms, percent / 100)
 
+    def p_late(self, percent: float) -> float:
+        """A percentile of the client's own lateness, ms; 0 when no frame had a free connection."""
+        return percentile(self.late_ms, percent / 100) if self.late_ms else 0.0
+
     def require_good(self, what: str) -> Tally:
         """Return self. Raises RuntimeError unless every answer was 200: a rate of errors is no rate."""
         if not self.all_good:
@@ -135,7 +96,7 @@ class Tally:
 
 
 class Connection(asyncio.Protocol):
-    """One kept connection, one request at a time; answers must carry their length."""
+    """One kept connection, one request at a time; answers carry their length or come in chunks."""
 
     @classmethod
     async def open(cls, port: int) -> Connection:
@@ -145,17 +106,23 @@ class Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self._answer: asyncio.Future[int] | None = None
         self._pending = bytearray()
-        self._end = 0
+        self._end = 0  # of the answer, of a chunked one of its head; 0: the head is not complete
+        self._is_chunked = False
 
     async def ask(self, request: bytes) -> int:
         """Send a ready-made request and return the status, `LOST` if the connection ends."""
-        if self._transport.is_closing():
+        if self.is_closed:
             return LOST
         self._pending.clear()
         self._end = 0
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(request)
         return await self._answer
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it ended, from either side."""
+        return bool(self._transport.is_closing())
 
     def close(self) -> None:
         """Close at once."""
@@ -171,8 +138,10 @@ class Connection(asyncio.Protocol):
         self._pending += data
         if not self._end and (head := self._pending.find(b"\r\n\r\n")) >= 0:
             length = _LENGTH.search(self._pending, 0, head)
+            self._is_chunked = length is None and b"chunked" in self._pending[:head].lower()
             self._end = head + 4 + (int(length[1]) if length else 0)
-        if self._end and len(self._pending) >= self._end:
+        is_whole = not self._is_chunked or self._pending.endswith(b"\r\n0\r\n\r\n")
+        if self._end and is_whole and len(self._pending) >= self._end:
             self._finish(int(self._pending[9:12]))
 
     def _finish(self, status: int) -> None:
@@ -204,8 +173,14 @@ def open_loop(
 
 
 def _run(load: Coroutine[Any, Any, T]) -> T:
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(load)
+    """Run a load with the garbage collector off: its pauses would count as the service's."""
+    gc.collect()
+    gc.disable()
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(load)
+    finally:
+        gc.enable()
 
 
 async def _closed_loop(port: int, requests: Sequence[bytes], num_connections: int, seconds: float) -> Tally:
@@ -223,7 +198,9 @@ async def _closed_loop(port: int, requests: Sequence[bytes], num_connections: in
             if status == LOST:
                 return
 
+    patience = asyncio.create_task(_give_up(connections, seconds))
     await asyncio.gather(*map(keep_asking, range(num_connections)))
+    patience.cancel()
     return _ended(tally, connections, began, cpu)
 
 
@@ -242,11 +219,28 @@ async def _open_loop(
                 return
             if (delay_s := due - time.perf_counter()) > 0:
                 await asyncio.sleep(delay_s)
+                tally.late_ms.append((time.perf_counter() - due) * 1000)
+            sent = time.perf_counter()
+            if connections[camera].is_closed:  # some servers close after a refusal; a camera then connects anew
+                if patience.done():
+                    return
+                connections[camera] = await Connection.open(port)
             status = await connections[camera].ask(requests[camera][index % len(requests[camera])])
-            tally.count(status, (time.perf_counter() - due) * 1000)
+            now = time.perf_counter()
+            # The loop's timer has steps of 1 ms: a frame sent early must not look faster for it.
+            tally.count(status, (now - min(due, sent)) * 1000, (now - sent) * 1000)
 
+    patience = asyncio.create_task(_give_up(connections, seconds))
     await asyncio.gather(*map(film, range(len(requests))))
+    patience.cancel()
     return _ended(tally, connections, began, cpu)
+
+
+async def _give_up(connections: Sequence[Connection], seconds: float) -> None:
+    """A service that has not answered long after the end answers no more."""
+    await asyncio.sleep(seconds + _PATIENCE_S)
+    for connection in connections:
+        connection.close()
 
 
 def _ended(tally: Tally, connections: Sequence[Connection], began: float, cpu: float) -> Tally:

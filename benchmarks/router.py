@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.loopback import Tally, await_line, closed_loop, cpu_seconds, detect_request, started
+from benchmarks.loopback import Tally, closed_loop, detect_request
+from benchmarks.processes import await_line, cpu_seconds, started
 from benchmarks.report import Result, median, new_parser, publish, read_machine, read_versions
 
 MODES = ("champion", "shadow", "canary")
