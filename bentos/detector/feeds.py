@@ -44,15 +44,18 @@ class Feed(Protocol):
 
 
 class RunningMean:
-    """Follows a changing figure; 0 until the first."""
+    """Follows a changing figure; 0 until the first. One outlier moves it little: an 8K image among frames is no trend."""
 
     def __init__(self, weight: float = 0.1) -> None:
         self.value = 0.0
         self._weight = weight
 
     def add(self, latest: float) -> None:
-        """The first value counts whole, later ones by their weight."""
-        self.value += (latest - self.value) * (self._weight if self.value else 1.0)
+        """The first value counts whole, later ones by their weight, as at most four times the mean."""
+        if self.value:
+            self.value += (min(latest, 4 * self.value) - self.value) * self._weight
+        else:
+            self.value = latest
 
 
 class InlineFeed:

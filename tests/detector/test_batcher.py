@@ -317,3 +317,13 @@ def test_a_running_mean_stays_among_its_values(values: list[float]) -> None:
     for value in values:
         mean.add(value)
     assert min(values) * (1 - 1e-9) <= mean.value <= max(values) * (1 + 1e-9)
+
+
+def test_one_outlier_moves_a_running_mean_little_and_a_trend_is_followed() -> None:
+    mean = RunningMean()
+    mean.add(10.0)
+    mean.add(5000.0)
+    assert mean.value == pytest.approx(13.0)
+    for _ in range(60):
+        mean.add(100.0)
+    assert mean.value == pytest.approx(100.0, rel=0.05)
