@@ -45,7 +45,7 @@ class Batcher:
         max_batch_ms: float = 25.0,
         num_decoders: int | None = None,
         max_queue: int = 64,
-        max_wait_ms: float = 250.0,
+        max_wait_ms: float = 500.0,
         on_batch: Callable[[int], None] | None = None,
     ) -> None:
         self._detector = detector

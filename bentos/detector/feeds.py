@@ -44,7 +44,7 @@ class Feed(Protocol):
 
 
 class RunningMean:
-    """Follows a changing figure; 0 until the first. One outlier moves it little: an 8K image among frames is no trend."""
+    """Follows a changing figure; 0 until the first. One outlier moves it little: one 8K image is no trend."""
 
     def __init__(self, weight: float = 0.1) -> None:
         self.value = 0.0

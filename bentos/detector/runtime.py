@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from dataclasses import dataclass, field
 
@@ -121,6 +122,8 @@ def start_runtime(settings: Settings) -> Runtime:
         on_batch=figures.batched,
     )
     cache_bytes = int(settings.cache_mb * 1e6)
+    gc.collect()
+    gc.freeze()  # what exists now stays: a collection that looked at all of it would hold every lane up
     logger.info("model %s version %s is loaded and warm", detector.spec.name, model_version)
     return Runtime(
         detector=detector,

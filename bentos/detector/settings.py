@@ -39,7 +39,7 @@ class Settings(BaseModel):
     max_batch: Count | None = Field(default=None, description="frames a batch; unset: the engine's choice")
     max_batch_ms: float = Field(default=25.0, gt=0, description="on a CPU, longest batch of more than one frame, ms")
     max_queue: Count = Field(default=64, description="frames under way before more are refused")
-    max_wait_ms: float = Field(default=250.0, gt=0, description="predicted wait from which frames are refused, ms")
+    max_wait_ms: float = Field(default=500.0, gt=0, description="predicted wait from which frames are refused, ms")
     max_body_bytes: Count = Field(default=20_000_000, description="largest body")
     body_timeout_s: float = Field(default=15.0, gt=0, description="how long a body may take to arrive, s")
     max_pixels: Count = Field(default=MAX_PIXELS, description="largest image, width times height")

@@ -21,6 +21,7 @@ from bentos.detector.errors import BadRequest, DetectorError, HeadersTooLarge, H
 MAX_HEADER_BYTES = 32_768
 HEADER_TIMEOUT_S = 10.0
 _OTHER_PROTOCOL = (b"upgrade", b"connection", b"http2-settings")
+_BODY_AT_ONCE_BYTES = 262_144  # more than a frame of a traffic camera usually has
 _FILES_KEPT_BACK = 256  # for the model, the records, the log and the libraries
 
 
@@ -71,6 +72,16 @@ class BoundedProtocol(HttpToolsProtocol):
             raise ValueError("the parser turns this into `send_400_response`")
         super().on_headers_complete()
         self._stop_deadline()
+
+    def on_body(self, body: bytes) -> None:
+        """Wake the app once for a frame, not for each piece of it that arrives."""
+        cycle = self.cycle
+        if cycle.response_complete or (self.parser.should_upgrade() and self._should_upgrade()):
+            return
+        cycle.body += body
+        if len(cycle.body) > _BODY_AT_ONCE_BYTES:
+            self.flow.pause_reading()
+            cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         if self.cycle is not None and not self.parser.should_upgrade():
