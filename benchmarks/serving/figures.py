@@ -33,7 +33,11 @@ def figures(outcome: Outcome) -> dict[str, Any]:
             "climbs": [_climb_figures(one.climb) for one in rounds],
         }
     if outcome.lone:
-        found["lone"] = {"bare_loop_ms": median(outcome.bare_ms), "runs": [_tally_figures(one) for one in outcome.lone]}
+        found["lone"] = {
+            "bare_loop_ms": median(outcome.bare_ms),
+            "paced_loop_ms": median(outcome.paced_ms),
+            "runs": [_tally_figures(one) for one in outcome.lone],
+        }
     if outcome.memory:
         found["memory_mb"] = asdict(outcome.memory)
     if outcome.cold_s:

@@ -20,7 +20,7 @@ from benchmarks.serving.pace import Pace, Part
 from benchmarks.serving.process import cold_start_s, read_memory, running
 from benchmarks.serving.profiling import print_profile
 from benchmarks.serving.rungs import LONE, LOOP, benchmark_app_rate, build_rungs
-from benchmarks.serving.trials import measure_lone, measure_overload
+from benchmarks.serving.trials import measure_lone, measure_overload, measure_paced_ms
 from bentos.detector.detector import Detector
 from bentos.detector.settings import Settings
 
@@ -92,6 +92,7 @@ class Run:
             pace.begin(f"{where}: lone")
             bare = next(rung for rung in bench.rungs if (rung.name, rung.variant) == (LOOP, LONE))
             outcome.bare_ms.append(1000 / bare.rate(bench.effort.rung_s))
+            outcome.paced_ms.append(measure_paced_ms(bare.step, bench.effort))
             outcome.lone.append(measure_lone(bench.service.port, bench.cameras, bench.effort))
         if "overload" in self.sections and outcome.overload is None:
             pace.begin(f"{where}: overload")

@@ -64,6 +64,9 @@ def _trial_rows(outcome: Outcome) -> list[list[str]]:
         bare_ms = median(outcome.bare_ms)
         variant = f"bare loop {bare_ms:.1f} ms, so under {lone_bound_ms(bare_ms):.1f} ms"
         lines.append(["lone camera", variant, "10.0", "", "", *_times(outcome.lone)])
+        paced_ms = median(outcome.paced_ms)
+        variant = f"the loop at its pace {paced_ms:.1f} ms, so {lone_bound_ms(paced_ms):.1f} ms"
+        lines.append(["lone camera", variant, "", "", "", *_NO_TIMES])
     if outcome.memory:
         memory = outcome.memory
         shared = f", PSS {memory.tree_pss:.0f} MB" if memory.tree_pss else ""

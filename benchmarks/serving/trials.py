@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from benchmarks.loopback import Tally, open_loop
@@ -17,6 +19,20 @@ _REFUSED = (429, 503)
 def measure_lone(port: int, cameras: Cameras, effort: Effort) -> Tally:
     """One camera at 10 frames a second."""
     return open_loop(port, cameras.requests[:1], LONE_RATE, effort.lone_s, [0.0])
+
+
+def measure_paced_ms(step: Callable[[], int], effort: Effort) -> float:
+    """The bare loop at the lone camera's pace: ms of a frame, median. Caches and cores cool down in between."""
+    period_s = 1 / LONE_RATE
+    due_s = time.perf_counter()
+    times_ms = []
+    for _ in range(max(5, round(effort.lone_s * LONE_RATE / 2))):
+        due_s += period_s
+        time.sleep(max(0.0, due_s - time.perf_counter()))
+        started_s = time.perf_counter()
+        step()
+        times_ms.append((time.perf_counter() - started_s) * 1000)
+    return percentile(times_ms, 0.5)
 
 
 @dataclass(frozen=True)
