@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+CHAOS ?= tests/chaos
 
 .PHONY: help demo test test-chaos check install bench down clean
 .DEFAULT_GOAL := help
@@ -34,7 +35,7 @@ test: check  ## Checks and the whole test suite
 	@$(BIN)/python -m pytest
 
 test-chaos: $(STAMP)  ## Fuzz, soak, overload and kill a real service; 14 minutes (CHAOS_SOAK_S=120: 6)
-	@$(BIN)/python -m pytest -m chaos -s tests/chaos
+	@$(BIN)/python -m pytest -m chaos -s $(CHAOS)
 
 bench: $(STAMP)  ## Measure speed; about half an hour on an idle machine
 	@$(BIN)/python -m benchmarks.router
