@@ -23,7 +23,7 @@ from bentos.detector.settings import read_settings
 from flows.errors import TcaError
 
 _QUICK = Effort(
-    rung_s=0.4, closed_s=2.0, step_s=2.0, confirm_s=3.0, resolution=0.1, peer_resolution=0.2, lone_s=4.0, overload_s=4.0
+    rung_s=0.4, closed_s=2.0, step_s=2.0, confirm_s=3.0, resolution=0.1, peer_resolution=0.1, lone_s=4.0, overload_s=4.0
 )
 _PACKAGES = (
     "bentoml",
