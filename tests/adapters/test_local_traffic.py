@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bentos.router.routing import Snapshot
+from bentos.router.routing import Backend, Snapshot
 from flows.adapters.fake_traffic import FakeRegistry
 from flows.adapters.local_traffic import LocalTraffic, service_name
 from flows.adapters.processes import find_free_port, is_alive, read_services, spawn, stop
@@ -249,3 +249,24 @@ def test_a_promotion_between_real_processes(street: Street, fault: str, outcome:
     assert (routed.mode, routed.champion and routed.champion.version, routed.candidate) == ("champion", reigns, None)
     assert set(cameras.statuses) == {200}
     assert verify_record(street.home / "promotions" / "1.jsonl").passed
+
+
+@pytest.mark.parametrize("key", [None, "tca_1_secret"])
+def test_warming_up_shows_the_key_and_says_where_a_missing_one_goes(tmp_path: Path, monkeypatch, key) -> None:
+    monkeypatch.delenv("TCA_API_KEY", raising=False)
+    if key is not None:
+        monkeypatch.setenv("TCA_API_KEY", key)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        known = request.headers.get("x-api-key") == "tca_1_secret"
+        return httpx.Response(200, json={"model": {"digest": "d"}}) if known else httpx.Response(401)
+
+    traffic = LocalTraffic(tmp_path, "http://127.0.0.1:9", tmp_path, lambda version, port: ([], {}))
+    traffic._client = httpx.Client(transport=httpx.MockTransport(answer))
+    backend = Backend(version="1", digest="d", url="http://127.0.0.1:9")
+    if key is None:
+        with pytest.raises(ServiceError) as caught:
+            traffic.warm_up(backend)
+        assert "TCA_API_KEY" in str(caught.value)
+    else:
+        traffic.warm_up(backend)
