@@ -6,8 +6,9 @@ from pathlib import Path
 
 from flows.dataset.layout import read_dataset
 from flows.stage import StageRun, main, stage
+from flows.training.launch import train_apart
 from flows.training.reproducibility import TrainReport
-from flows.training.trainer import EpochMetrics, train_detector
+from flows.training.trainer import EpochMetrics
 
 
 @stage(gate="stop")
@@ -24,7 +25,7 @@ def train(run: StageRun) -> TrainReport:
         def on_epoch(epoch: EpochMetrics) -> None:
             log.metrics(epoch.numbers(), step=epoch.epoch)
 
-        report = run.step(train_detector)(dataset, params, run.params.seed, out_dir, on_epoch, run.progress, checkpoint)
+        report = run.step(train_apart)(dataset, params, run.params.seed, out_dir, on_epoch, run.progress, checkpoint)
         log.artifact(out_dir / "epochs.csv")
     return report.model_copy(update={"mlflow_run_id": log.run_id})
 

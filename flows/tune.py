@@ -6,8 +6,9 @@ from typing import Any
 
 from flows.dataset.layout import read_dataset
 from flows.stage import StageRun, main, stage
+from flows.training.launch import train_apart
 from flows.training.search import EpochReport, TuneReport, search
-from flows.training.trainer import EpochMetrics, train_detector
+from flows.training.trainer import EpochMetrics
 
 
 @stage(gate="stop", tracked=False)
@@ -26,7 +27,7 @@ def tune(run: StageRun) -> TuneReport:
                 log.metrics(epoch.numbers(), step=epoch.epoch)
                 on_epoch(epoch.epoch, epoch.map50_95)
 
-            return train_detector(dataset, params, run.params.seed, scratch / f"trial{number}", report).map50_95
+            return train_apart(dataset, params, run.params.seed, scratch / f"trial{number}", report).map50_95
 
     return run.step(search)(train_once, tune_params, run.params.seed, scratch / "study.journal", run.progress)
 

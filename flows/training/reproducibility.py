@@ -12,7 +12,7 @@ from flows.weights import digest_state, read_weights
 class TrainReport(BaseModel):
     """One finished training."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
     passed: bool = Field(description="whether it converged to finite losses; how good it is, evaluation judges")
     sentence: str = Field(description="what was trained, in one sentence")

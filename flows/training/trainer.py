@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class EpochMetrics(BaseModel):
     """One epoch, validated. Losses carry their split: train_box_loss, val_box_loss, ..."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
     epoch: int = Field(description="counted from 1")
     epochs: int = Field(description="epochs of the whole training")

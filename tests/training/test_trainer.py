@@ -1,4 +1,4 @@
-"""Real trainings, tiny: what they leave, what they do not touch, and that they repeat."""
+"""Real trainings, tiny: what they leave, and what they do not touch."""
 
 from __future__ import annotations
 
@@ -54,12 +54,6 @@ def test_progress_counts_all_batches(trained: Any) -> None:
     assert [(done, total) for done, total, _ in trained.progress] == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert trained.progress[0][2] == "epoch 1/2"
     assert trained.progress[-1][2].startswith("epoch 2/2  mAP50-95 ")
-
-
-def test_same_seed_data_and_params_give_the_same_weights(tiny: Any, train: Callable[..., Any], trained: Any) -> None:
-    again = train(tiny, epochs=2)
-    assert again.report.weights_sha256 == trained.report.weights_sha256
-    assert weights_digest(again.out_dir / "last.pt") == weights_digest(trained.out_dir / "last.pt")
 
 
 def test_another_seed_gives_other_weights_and_mosaics_work(tiny: Any, train: Callable[..., Any], trained: Any) -> None:

@@ -1,0 +1,122 @@
+"""Train in a process of its own, so that nothing but the training draws from its random numbers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import flows
+from flows.errors import ServiceError
+from flows.params import TrainParams
+from flows.progress import Progress, silent
+from flows.training.frames import LabelledFrames
+from flows.training.messages import (
+    GO_ON,
+    BatchDone,
+    EpochDone,
+    Failed,
+    Finished,
+    Message,
+    TrainJob,
+    read_message,
+    write_message,
+)
+from flows.training.reproducibility import TrainReport
+from flows.training.trainer import OnEpoch
+
+_GRACE_S = 10.0
+
+
+def train_apart(
+    dataset: LabelledFrames,
+    params: TrainParams,
+    seed: int,
+    out_dir: Path,
+    on_epoch: OnEpoch,
+    progress: Progress = silent,
+    start_checkpoint: Path | None = None,
+) -> TrainReport:
+    """`train_detector`, with the same arguments, result and errors, in a new Python process.
+
+    The training waits after every epoch until `on_epoch` has returned; an exception of `on_epoch` or `progress`, and
+    Ctrl-C, end the process before they are passed on.
+
+    Raises:
+        ServiceError: The process died; the end of what it printed is told.
+    """
+    job = TrainJob.of(dataset, params, seed, out_dir.absolute(), start_checkpoint)
+    with tempfile.TemporaryFile() as printed, _worker(printed) as process:
+        assert process.stdin and process.stdout
+        _send(process.stdin, write_message(job))
+        for line in process.stdout:
+            match _relay(read_message(line), on_epoch, progress):
+                case EpochDone():
+                    _send(process.stdin, GO_ON)
+                case Finished(report=report):
+                    process.wait()
+                    return report
+        raise _death(process.wait(), printed)
+
+
+def _send(pipe: IO[bytes], line: bytes) -> None:
+    # A process that is gone is noticed where its messages end.
+    with contextlib.suppress(BrokenPipeError):
+        pipe.write(line)
+        pipe.flush()
+
+
+def _relay(message: Message, on_epoch: OnEpoch, progress: Progress) -> Message:
+    match message:
+        case BatchDone():
+            progress(message.done, message.total, message.note)
+        case EpochDone():
+            on_epoch(message.metrics)
+        case Failed():
+            raise message.to_error()
+    return message
+
+
+@contextlib.contextmanager
+def _worker(printed: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """The process, of the code that is running here; it is gone when the block is left."""
+    code = str(Path(flows.__file__).parents[1])
+    paths = [code, *filter(None, [os.environ.get("PYTHONPATH")])]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONHASHSEED": "0"}
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "flows.training.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=printed,
+        env=env,
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(_GRACE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        with contextlib.suppress(BrokenPipeError), process:
+            pass
+
+
+def _death(code: int, printed: IO[bytes]) -> ServiceError:
+    """What to say of a process that ended without a last message."""
+    if code == -signal.SIGKILL:
+        return ServiceError(
+            "the training process was killed", "Was memory short? Try a smaller train.batch, or train.cache: disk"
+        )
+    printed.seek(0)
+    lines = printed.read().decode(errors="replace").strip().splitlines()
+    ended = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+    told = "\n".join(["", *lines[-12:]])
+    return ServiceError(f"the training process ended {ended}", f"The end of what it printed:{told}")

@@ -1,0 +1,120 @@
+"""What a training in a process of its own is told, and what it tells: one JSON document a line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from flows import errors
+from flows.params import TrainParams
+from flows.training.frames import TRAINING_SPLITS, LabelledFrames
+from flows.training.reproducibility import TrainReport
+from flows.training.trainer import EpochMetrics
+
+GO_ON = b"go on\n"
+"""The parent's answer to an epoch; without it the training ends."""
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+
+class JobFrame(_Message):
+    """A frame as training needs it: paths relative to the dataset's root."""
+
+    image: str
+    label: str
+
+
+class TrainJob(_Message):
+    """The arguments of `train_detector`; also the dataset among them, as a `LabelledFrames`."""
+
+    root: Path
+    classes: tuple[str, ...]
+    splits: dict[str, tuple[JobFrame, ...]]
+    params: TrainParams
+    seed: int
+    out_dir: Path
+    start_checkpoint: Path | None
+
+    @classmethod
+    def of(
+        cls, dataset: LabelledFrames, params: TrainParams, seed: int, out_dir: Path, start_checkpoint: Path | None
+    ) -> TrainJob:
+        """The job of a call with these arguments."""
+        splits = {
+            name: tuple(JobFrame(image=frame.image, label=frame.label) for frame in dataset.split(name))
+            for name in TRAINING_SPLITS
+        }
+        return cls(
+            root=dataset.root,
+            classes=dataset.classes,
+            splits=splits,
+            params=params,
+            seed=seed,
+            out_dir=out_dir,
+            start_checkpoint=start_checkpoint,
+        )
+
+    def split(self, name: str) -> Sequence[JobFrame]:
+        """The frames of one split."""
+        return self.splits.get(name, ())
+
+
+class BatchDone(_Message):
+    """A call of the progress."""
+
+    kind: Literal["batch"] = "batch"
+    done: int
+    total: int
+    note: str
+
+
+class EpochDone(_Message):
+    """An epoch has been validated; the training waits for `GO_ON`."""
+
+    kind: Literal["epoch"] = "epoch"
+    metrics: EpochMetrics
+
+
+class Finished(_Message):
+    """The last message of a training that came to its end."""
+
+    kind: Literal["finished"] = "finished"
+    report: TrainReport
+
+
+class Failed(_Message):
+    """The last message of a training that ended with an error of our own tree."""
+
+    kind: Literal["failed"] = "failed"
+    error: str = Field(description="name of the class in flows.errors")
+    message: str
+    remedy: str | None
+
+    @classmethod
+    def of(cls, error: errors.TcaError) -> Failed:
+        """The message that carries `error`."""
+        return cls(error=type(error).__name__, message=error.message, remedy=error.remedy)
+
+    def to_error(self) -> errors.TcaError:
+        """The error that was carried."""
+        kind: type[errors.TcaError] = getattr(errors, self.error)
+        return kind(self.message, self.remedy)
+
+
+Message = BatchDone | EpochDone | Finished | Failed
+_MESSAGE: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="kind")])
+
+
+def read_message(line: bytes) -> Message:
+    """The message of one line. Raises pydantic.ValidationError."""
+    return _MESSAGE.validate_json(line)
+
+
+def write_message(message: BaseModel) -> bytes:
+    """One line of JSON. Losses that are no numbers stay what they are."""
+    return message.model_dump_json().encode() + b"\n"

@@ -1,0 +1,124 @@
+"""Trainings in a process of their own: they repeat, tell everything, and leave nothing behind."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from flows.errors import CheckpointError, ServiceError
+from flows.training.launch import train_apart
+from flows.training.messages import EpochDone, read_message, write_message
+from flows.training.reproducibility import weights_digest
+from flows.training.trainer import EpochMetrics
+
+
+def workers() -> list[psutil.Process]:
+    children = psutil.Process().children(recursive=True)
+    return [child for child in children if "flows.training.worker" in " ".join(child.cmdline())]
+
+
+@pytest.fixture
+def greedy_thread() -> Any:
+    """A thread that draws from the process's random numbers all the time, as those of a flow do now and then."""
+    ended = threading.Event()
+
+    def draw() -> None:
+        while not ended.wait(0.001):
+            random.random()
+            np.random.random()
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    yield
+    ended.set()
+    thread.join()
+
+
+def test_same_seed_data_and_params_give_the_same_weights(
+    tiny: Any, make_params: Callable[..., Any], tmp_path: Path, greedy_thread: Any
+) -> None:
+    told: list[tuple[int, int, str]] = []
+    for name in ("one", "two"):
+        epochs: list[EpochMetrics] = []
+        params = make_params(epochs=2, mosaic=0.5)
+        report = train_apart(tiny, params, 3, tmp_path / name, epochs.append, lambda *step: told.append(step))
+        assert report.weights_sha256 == weights_digest(tmp_path / name / "best.pt")
+        assert [epoch.epoch for epoch in epochs] == [1, 2]
+    assert weights_digest(tmp_path / "one" / "best.pt") == weights_digest(tmp_path / "two" / "best.pt")
+    assert weights_digest(tmp_path / "one" / "last.pt") == weights_digest(tmp_path / "two" / "last.pt")
+    assert [step[:2] for step in told[:4]] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert told[4:] == told[:4]
+
+
+def test_what_the_caller_raises_ends_the_process_and_is_passed_on(
+    tiny: Any, make_params: Callable[..., Any], tmp_path: Path
+) -> None:
+    seen: list[int] = []
+
+    def interrupt(metrics: EpochMetrics) -> None:
+        seen.append(metrics.epoch)
+        assert len(workers()) == 1
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_apart(tiny, make_params(epochs=50), 3, tmp_path / "out", interrupt)
+    assert seen == [1]
+    assert not workers()
+    assert not (tmp_path / "out").exists()
+    assert not list((tmp_path / "out.partial").glob("mirror-*"))
+
+
+def test_an_error_comes_back_as_itself(tiny: Any, make_params: Callable[..., Any], tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"yolo11n\.yaml, yolo11s\.yaml") as caught:
+        train_apart(tiny, make_params(model="yolo11q.yaml"), 0, tmp_path / "out", lambda _: None)
+    assert caught.value.exit_code == 2
+
+
+def test_a_killed_process_is_told_of(tiny: Any, make_params: Callable[..., Any], tmp_path: Path) -> None:
+    def kill(_: EpochMetrics) -> None:
+        os.kill(workers()[0].pid, signal.SIGKILL)
+
+    with pytest.raises(ServiceError, match=r"was killed.*memory"):
+        train_apart(tiny, make_params(epochs=2), 3, tmp_path / "out", kill)
+
+
+def test_a_crash_is_told_with_the_end_of_what_was_printed(
+    tiny: Any, make_params: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ServiceError, match=r"(?s)exit code 1.*NotADirectoryError"):
+        train_apart(tiny, make_params(), 3, tmp_path / "file" / "out", lambda _: None)
+
+
+def test_a_training_ends_when_its_parent_is_gone(tiny: Any, make_params: Callable[..., Any], tmp_path: Path) -> None:
+    child = os.fork()
+    if not child:  # the parent of the training, killed in its first epoch
+
+        def die(done: int, total: int, note: str) -> None:
+            (tmp_path / "pid").write_text(str(workers()[0].pid))
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        train_apart(tiny, make_params(epochs=1000), 3, tmp_path / "out", lambda _: None, die)
+    os.waitpid(child, 0)
+    pid = int((tmp_path / "pid").read_text())
+    if psutil.pid_exists(pid):
+        psutil.wait_procs([psutil.Process(pid)], timeout=60)
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_figures_that_are_no_numbers_cross_over(trained: Any) -> None:
+    diverged = trained.epochs[0].model_copy(update={"losses": {"train_box_loss": math.nan, "val_box_loss": math.inf}})
+    back = read_message(write_message(EpochDone(metrics=diverged)))
+    assert isinstance(back, EpochDone)
+    assert math.isnan(back.metrics.losses["train_box_loss"])
+    assert back.metrics.losses["val_box_loss"] == math.inf
