@@ -12,7 +12,7 @@ import sys
 from types import FrameType
 from typing import BinaryIO, NoReturn
 
-from flows.errors import TcaError
+from flows.errors import OutsideError, TcaError
 from flows.training.messages import (
     GO_ON,
     BatchDone,
@@ -53,6 +53,8 @@ def main() -> None:
         report = train_detector(job, job.params, job.seed, job.out_dir, on_epoch, progress, job.start_checkpoint)
     except TcaError as error:
         tell(Failed.of(error))
+    except OSError as error:
+        tell(Failed.of(OutsideError(f"the training stopped: {error}")))
     else:
         tell(Finished(report=report))
 

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
-from flows.errors import CheckpointError, ServiceError
+from flows.errors import CheckpointError, OutsideError, ServiceError
 from flows.training.launch import train_apart
 from flows.training.messages import EpochDone, read_message, write_message
 from flows.training.reproducibility import weights_digest
@@ -95,8 +95,13 @@ def test_a_killed_process_is_told_of(tiny: Any, make_params: Callable[..., Any],
 def test_a_crash_is_told_with_the_end_of_what_was_printed(
     tiny: Any, make_params: Callable[..., Any], tmp_path: Path
 ) -> None:
+    with pytest.raises(ServiceError, match=r"(?s)exit code 1.*null byte"):
+        train_apart(tiny, make_params(), 3, tmp_path / "nul\0", lambda _: None)
+
+
+def test_a_file_in_the_way_is_named(tiny: Any, make_params: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ServiceError, match=r"(?s)exit code 1.*NotADirectoryError"):
+    with pytest.raises(OutsideError, match=r"Not a directory: .*file/out\.partial"):
         train_apart(tiny, make_params(), 3, tmp_path / "file" / "out", lambda _: None)
 
 
