@@ -62,7 +62,7 @@ def load_engine(model_dir: Path, spec: ModelSpec, *, num_threads: int | None = N
         case "openvino":
             from bentos.detector.engines.openvino import OpenVinoEngine
 
-            return OpenVinoEngine(model_dir, spec, num_threads=num_threads, hint=hint)
+            return OpenVinoEngine.load(model_dir, spec, num_threads=num_threads, hint=hint)
         case "onnxruntime":
             from bentos.detector.engines.onnxruntime import OnnxRuntimeEngine
 

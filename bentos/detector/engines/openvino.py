@@ -36,26 +36,32 @@ class OpenVinoEngine:
 
     num_decoders = 0
 
-    def __init__(
-        self,
+    def __init__(self, compiled: dict[int, _Compiled], solo: Engine | None = None) -> None:
+        self._compiled = dict(sorted(compiled.items(), reverse=True))
+        self.num_parallel = compiled[1].num
+        self.max_batch = max(compiled)
+        self.solo = solo
+
+    @classmethod
+    def load(
+        cls,
         model_dir: Path,
         spec: ModelSpec,
         *,
         num_threads: int | None = None,
         hint: Hint = "latency",
         batches: Sequence[int] = _BATCHES,
-    ) -> None:
-        num_threads = num_threads or usable_cores()
-        self.solo: Engine | None = None
+    ) -> OpenVinoEngine:
+        """Compile the file that `spec` names. Raises ModelRefused."""
         try:
-            graph = _Graph(model_dir, spec, num_threads)
-            first, frame_s = _choose_streams(graph, 1 if hint == "latency" else num_threads)
-            self.num_parallel = first.num
-            sizes = [size for size in batches if size > 1 and (hint == "latency" or size * frame_s <= _LONG_BATCH_S)]
-            self._compiled = {size: graph.compile(first.num, size) for size in sizes} | {1: first}
-            self.max_batch = max(self._compiled)
-            if hint == "adaptive" and first.num > 1:
-                self.solo = OpenVinoEngine(model_dir, spec, num_threads=num_threads, batches=(1,))
+            graph = _Graph(model_dir, spec, num_threads or usable_cores())
+            if hint == "latency":
+                return cls({size: graph.compile(1, size) for size in {1, *batches}})
+            first, frame_s = _choose_streams(graph)
+            sizes = [size for size in batches if size > 1 and size * frame_s <= _LONG_BATCH_S]
+            several = {size: graph.compile(first.num, size) for size in sizes}
+            solo = cls({1: graph.compile(1, 1)}) if hint == "adaptive" and first.num > 1 else None
+            return cls({1: first, **several}, solo)
         except RuntimeError as error:
             raise ModelRefused(
                 f"OpenVINO refuses {spec.engine.file}: {_last_line(error)}. Re-export: tca export"
@@ -119,8 +125,9 @@ class _Compiled:
             self._requests.put(request)
 
 
-def _choose_streams(graph: _Graph, num: int) -> tuple[_Compiled, float]:
-    """At most `num` streams, fewer where each needs more cores to be quick; and what a frame takes one of them, s."""
+def _choose_streams(graph: _Graph) -> tuple[_Compiled, float]:
+    """A stream a thread, fewer where each needs more of them to be quick; and what a frame takes one of them, s."""
+    num = graph.num_threads
     frame = np.zeros((1, *graph.frame_shape), dtype=np.uint8)
     while True:
         compiled = graph.compile(num, 1)
