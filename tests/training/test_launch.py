@@ -23,8 +23,14 @@ from flows.training.trainer import EpochMetrics
 
 
 def workers() -> list[psutil.Process]:
-    children = psutil.Process().children(recursive=True)
-    return [child for child in children if "flows.training.worker" in " ".join(child.cmdline())]
+    return [child for child in psutil.Process().children() if "flows.training.worker" in words_of(child)]
+
+
+def words_of(process: psutil.Process) -> list[str]:
+    try:
+        return list(process.cmdline())
+    except psutil.NoSuchProcess:  # also a zombie, that another test has left
+        return []
 
 
 @pytest.fixture
