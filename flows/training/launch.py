@@ -23,7 +23,6 @@ from flows.training.messages import (
     EpochDone,
     Failed,
     Finished,
-    Message,
     TrainJob,
     read_message,
     write_message,
@@ -51,14 +50,19 @@ def train_apart(
     Raises:
         ServiceError: The process died; the end of what it printed is told.
     """
-    job = TrainJob.of(dataset, params, seed, out_dir.absolute(), start_checkpoint)
+    job = TrainJob.of(dataset, params, seed, out_dir, start_checkpoint)
     with tempfile.TemporaryFile() as printed, _worker(printed) as process:
         assert process.stdin and process.stdout
         _send(process.stdin, write_message(job))
         for line in process.stdout:
-            match _relay(read_message(line), on_epoch, progress):
-                case EpochDone():
+            match read_message(line):
+                case BatchDone(done=done, total=total, note=note):
+                    progress(done, total, note)
+                case EpochDone(metrics=metrics):
+                    on_epoch(metrics)
                     _send(process.stdin, GO_ON)
+                case Failed() as failed:
+                    raise failed.to_error()
                 case Finished(report=report):
                     process.wait()
                     return report
@@ -70,17 +74,6 @@ def _send(pipe: IO[bytes], line: bytes) -> None:
     with contextlib.suppress(BrokenPipeError):
         pipe.write(line)
         pipe.flush()
-
-
-def _relay(message: Message, on_epoch: OnEpoch, progress: Progress) -> Message:
-    match message:
-        case BatchDone():
-            progress(message.done, message.total, message.note)
-        case EpochDone():
-            on_epoch(message.metrics)
-        case Failed():
-            raise message.to_error()
-    return message
 
 
 @contextlib.contextmanager
@@ -116,7 +109,7 @@ def _death(code: int, printed: IO[bytes]) -> ServiceError:
             "the training process was killed", "Was memory short? Try a smaller train.batch, or train.cache: disk"
         )
     printed.seek(0)
-    lines = printed.read().decode(errors="replace").strip().splitlines()
+    lines = printed.read().decode(errors="replace").strip().splitlines()[-12:]
     ended = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-    told = "\n".join(["", *lines[-12:]])
-    return ServiceError(f"the training process ended {ended}", f"The end of what it printed:{told}")
+    told = "\n".join(["The end of what it printed:", *lines]) if lines else None
+    return ServiceError(f"the training process ended {ended}", told)

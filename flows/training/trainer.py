@@ -61,11 +61,14 @@ def train_detector(
     progress: Progress = silent,
     start_checkpoint: Path | None = None,
 ) -> TrainReport:
-    """Train on the split `train`, choose by mAP50-95 on `val`; on a CPU the same input gives the same weights.
+    """Train on the split `train`, choose by mAP50-95 on `val`.
 
     `out_dir` gets best.pt, last.pt, epochs.csv and training.json, and is replaced only when all is done: until then
     the work lies beside it in `<out_dir>.partial`, which stays after an interruption and is begun anew next time. An
     exception raised by `on_epoch` ends the training and is passed on.
+
+    On a CPU the same input gives the same weights, as long as nothing else in the process draws from its random
+    numbers: see `flows.training.launch`.
 
     Args:
         start_checkpoint: Train on from these weights instead of from `params.model`.

@@ -119,12 +119,18 @@ def test_a_training_ends_when_its_parent_is_gone(tiny: Any, make_params: Callabl
             (tmp_path / "pid").write_text(str(workers()[0].pid))
             os.kill(os.getpid(), signal.SIGKILL)
 
-        train_apart(tiny, make_params(epochs=1000), 3, tmp_path / "out", lambda _: None, die)
-    os.waitpid(child, 0)
-    pid = int((tmp_path / "pid").read_text())
-    if psutil.pid_exists(pid):
-        psutil.wait_procs([psutil.Process(pid)], timeout=60)
-    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        try:
+            train_apart(tiny, make_params(epochs=1000), 3, tmp_path / "out", lambda _: None, die)
+        finally:
+            os._exit(1)  # or there would be two of this test session
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status)
+    try:
+        orphan = psutil.Process(int((tmp_path / "pid").read_text()))
+    except psutil.NoSuchProcess:
+        return
+    psutil.wait_procs([orphan], timeout=60)
+    assert not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE
 
 
 def test_figures_that_are_no_numbers_cross_over(trained: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,15 +49,14 @@ class OpenVinoEngine:
         *,
         num_threads: int | None = None,
         hint: Hint = "latency",
-        batches: Sequence[int] = _BATCHES,
     ) -> OpenVinoEngine:
         """Compile the file that `spec` names. Raises ModelRefused."""
         try:
             graph = _Graph(model_dir, spec, num_threads or usable_cores())
             if hint == "latency":
-                return cls({size: graph.compile(1, size) for size in {1, *batches}})
+                return cls({size: graph.compile(1, size) for size in _BATCHES})
             first, frame_s = _choose_streams(graph)
-            sizes = [size for size in batches if size > 1 and size * frame_s <= _LONG_BATCH_S]
+            sizes = [size for size in _BATCHES if size > 1 and size * frame_s <= _LONG_BATCH_S]
             several = {size: graph.compile(first.num, size) for size in sizes}
             solo = cls({1: graph.compile(1, 1)}) if hint == "adaptive" and first.num > 1 else None
             return cls({1: first, **several}, solo)
