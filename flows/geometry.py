@@ -36,6 +36,16 @@ def outside_px(boxes_xyxy: npt.ArrayLike, size_wh: tuple[float, float]) -> Float
     return worst
 
 
+def touches_border(
+    boxes_xyxy: npt.ArrayLike, size_wh: tuple[float, float], tolerance_px: float = 1.0
+) -> npt.NDArray[np.bool_]:  # (N, 4) -> (N,)
+    """Whether each box reaches the border of the frame, so that the object may go on beyond it."""
+    boxes = _boxes(boxes_xyxy)
+    size = np.asarray(size_wh, dtype=np.float64)
+    distances = np.concatenate([boxes[:, :2], size - boxes[:, 2:]], axis=1)
+    return np.asarray((distances <= tolerance_px).any(axis=1), dtype=np.bool_)
+
+
 def area_xyxy(boxes_xyxy: npt.ArrayLike) -> Floats:  # (N, 4) -> (N,)
     """Areas, px²; 0 for a box whose corners are in the wrong order."""
     boxes = _boxes(boxes_xyxy)

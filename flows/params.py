@@ -6,40 +6,10 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(ge=1)]
-
-
-class Section(BaseModel):
-    """A frozen section that refuses unknown keys and silent conversions."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class RenderParams(Section):
-    """The demo data: cameras, clips and frames to draw."""
-
-    cameras: int = Field(ge=1, le=64, description="fixed cameras, each with its own viewpoint")
-    clips_per_camera: int = Field(ge=4, le=64, description="clips of each camera; half go to train")
-    frames_per_clip: int = Field(ge=1, le=1000, description="consecutive frames of each clip")
-    size_wh: list[int] = Field(min_length=2, max_length=2, description="frame width and height, px")
-    jpeg_quality: int = Field(ge=50, le=100, description="quality of the written JPEG")
-
-    @field_validator("size_wh")
-    @classmethod
-    def _size(cls, value: list[int]) -> list[int]:
-        if not all(64 <= side <= 4096 for side in value):
-            raise ValueError("each side must be 64 to 4096 px")
-        return value
-
-
-class ValidateParams(Section):
-    """What must hold of a dataset before it may train."""
-
-    min_box_px: float = Field(gt=0, le=100, description="smallest side of a box, px")
-    max_warnings_listed: Positive = Field(description="offending files listed per check")
+from flows.params_data import MonitorParams, RenderParams, ValidateParams
+from flows.params_section import Positive, Section, Share
 
 
 class TrainParams(Section):
@@ -192,14 +162,6 @@ class PromoteParams(Section):
         if sorted(set(value)) != value:
             raise ValueError(f"must rise from step to step, not {value}")
         return value
-
-
-class MonitorParams(Section):
-    """When production has drifted from the training reference."""
-
-    drift_share: Share = Field(description="share of drifted features that makes an alarm")
-    min_frames: Positive = Field(description="fewer production frames: no verdict")
-    threshold: float = Field(gt=0, le=10, description="distance at which a feature has drifted")
 
 
 class Params(Section):

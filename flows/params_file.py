@@ -12,7 +12,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from flows.errors import ParamsError
-from flows.params import Params, Section
+from flows.params import Params
+from flows.params_section import Section
 
 
 def read_params(path: Path, overrides: Sequence[str] = ()) -> Params:
@@ -86,6 +87,9 @@ def apply_overrides(path: Path, overrides: Sequence[str]) -> tuple[Params, list[
     return params, changes
 
 
+_OPEN = {("tune", "space"), ("validate", "severity")}  # sections with keys of the user's own
+
+
 def describe_params(params: Params) -> str:
     """A line for each key: its value and its meaning."""
     lines = [f"seed = {params.seed}    {Params.model_fields['seed'].description}"]
@@ -93,18 +97,25 @@ def describe_params(params: Params) -> str:
         section = getattr(params, name)
         if not isinstance(section, Section):
             continue
-        lines += ["", f"{field.alias or name}:  {(type(section).__doc__ or '').strip()}"]
-        for key, entry in type(section).model_fields.items():
-            value = getattr(section, key)
-            shown = "" if key == "space" else f" = {value}"
-            lines.append(f"  {key + shown:<28} {entry.description or 'key of train to a range or to choices'}")
+        lines += ["", f"{field.alias or name}:  {(type(section).__doc__ or '').strip()}", *_described(section, "  ")]
     return "\n".join(lines)
+
+
+def _described(section: Section, indent: str) -> list[str]:
+    lines = []
+    for key, entry in type(section).model_fields.items():
+        value = getattr(section, key)
+        nested = isinstance(value, Section)
+        shown = key + ("" if nested or key == "space" else f" = {value}")
+        lines.append(f"{indent}{shown:<28} {entry.description or 'key of train to a range or to choices'}")
+        lines += _described(value, indent + "  ") if nested else []
+    return lines
 
 
 def _assign(tree: dict[str, Any], keys: list[str], value: Any) -> None:
     node = tree
     for depth, key in enumerate(keys):
-        if not isinstance(node, dict) or (key not in node and keys[0] != "tune"):
+        if not isinstance(node, dict) or (key not in node and tuple(keys[:2]) not in _OPEN):
             raise ParamsError(
                 f"override {'.'.join(keys)}: there is no key {'.'.join(keys[: depth + 1])}{_nearest(key, node)}"
             )

@@ -28,9 +28,11 @@ def write_reference(folder: Path, generator: np.random.Generator) -> None:
         "num_boxes": generator.poisson(4, NUM_FRAMES),
     }
     images = pd.DataFrame({"image": [f"{number}.jpg" for number in range(NUM_FRAMES)], **filled})
-    images = images.reindex(columns=list(TABLES["images"]), fill_value="").astype(TABLES["images"])
+    blank = {name: "" if kind == "str" else 0 for name, kind in TABLES["images"].items()}
+    images = images.assign(**{name: value for name, value in blank.items() if name not in images})
+    images = images[list(TABLES["images"])].astype(TABLES["images"])
     empty = {name: pd.DataFrame(columns=list(TABLES[name])).astype(TABLES[name]) for name in ("boxes", "problems")}
-    write_manifest(Manifest(images, **empty), folder)
+    write_manifest(Manifest(images, **empty, thumbnails=np.zeros((NUM_FRAMES, 54, 96), dtype=np.uint8)), folder)
 
 
 def write_recorded(folder: Path, generator: np.random.Generator, light: float) -> None:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bentos.detector.recorder import WARM_UP_CAMERA, FeatureRecord, read_records
 from flows.errors import DataError
-from flows.params import MonitorParams
+from flows.params_data import MonitorParams
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from flows.dataset.checks import Check, Severity, check_tables, dataset_checks
+from flows.dataset.checks.check import Check, Evidence, Severity
+from flows.dataset.checks.suite import check_tables, dataset_checks
 from flows.dataset.layout import Dataset
 from flows.dataset.manifest import Manifest
 from flows.dataset.replacing import replaced_folder
-from flows.params import ValidateParams
+from flows.params_data import ValidateParams
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +60,7 @@ def run_expectations(
     Raises:
         RuntimeError: Great Expectations could not compute an expectation: a fault of the program, not of the data.
     """
-    checks, tables = dataset_checks(params), check_tables(dataset, manifest)
+    checks, tables = dataset_checks(params), check_tables(Evidence(dataset, manifest, params))
     with replaced_folder(docs_dir) if docs_dir else nullcontext() as fresh, _quiet():
         outcomes = _run_suites(checks, tables, fresh)
     return tuple(

@@ -9,17 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from flows.dataset.inspection import ImageFacts, inspect_image
+import numpy as np
+import numpy.typing as npt
+
+from flows.dataset.inspection import ImageFacts, inspect_image, unreadable
 from flows.dataset.labels import LabelBox, LabelProblem, boxes_xyxy, read_labels
 from flows.dataset.layout import IMAGE_SUFFIXES, Dataset, Frame
 from flows.dataset.replacing import replaced_folder
 from flows.errors import DataError
-from flows.geometry import outside_px
+from flows.geometry import iou_xyxy, outside_px, touches_border
 from flows.progress import Progress, silent
 
 if TYPE_CHECKING:
     import pandas as pd
 
+THUMBNAILS = "thumbnails.npy"
 TABLES: dict[str, dict[str, str]] = {
     "images": {
         **dict.fromkeys(("image", "split", "camera", "clip", "time", "slice"), "str"),
@@ -27,8 +31,11 @@ TABLES: dict[str, dict[str, str]] = {
         "error": "str",
         "width": "int64",
         "height": "int64",
-        **dict.fromkeys(("format", "sha256", "dhash"), "str"),
-        **dict.fromkeys(("brightness", "contrast", "sharpness"), "float64"),
+        "format": "str",
+        "num_bytes": "int64",
+        **dict.fromkeys(("sha256", "phash"), "str"),
+        **dict.fromkeys(("brightness", "contrast", "sharpness", "underexposed", "overexposed"), "float64"),
+        "orientation": "int64",
         "num_boxes": "int64",
     },
     "boxes": {
@@ -37,6 +44,9 @@ TABLES: dict[str, dict[str, str]] = {
         "class_id": "int64",
         "class_name": "str",
         **dict.fromkeys(("x1", "y1", "x2", "y2", "width_px", "height_px", "outside_px"), "float64"),
+        "truncated": "bool",
+        "max_iou": "float64",
+        "max_iou_line": "int64",
     },
     "problems": {"file": "str", "line": "int64", "check": "str", "message": "str"},
 }
@@ -44,17 +54,19 @@ TABLES: dict[str, dict[str, str]] = {
 
 @dataclass(frozen=True)
 class Manifest:
-    """Three pandas tables with the columns and types of `TABLES`.
+    """Three pandas tables with the columns and types of `TABLES`, and small pictures.
 
     images: a row per frame of frames.csv, in that order; the figures of pixels are missing where it is not readable.
     boxes: a row per box of a readable image, corners in pixels, not clipped; `outside_px` is how far it reaches
-        beyond the frame.
+        beyond the frame, `truncated` whether it touches its border, `max_iou` its overlap with the box of the same
+        image that it overlaps most, and `max_iou_line` the line of that one (0: none).
     problems: a row per fault, with file (relative to the folder that holds the dataset) and line (0: the whole file).
     """
 
     images: pd.DataFrame
     boxes: pd.DataFrame
     problems: pd.DataFrame
+    thumbnails: npt.NDArray[np.uint8]  # (num_images, 54, 96), grey, in the order of `images`; black if unreadable
 
 
 @dataclass(frozen=True)
@@ -93,6 +105,7 @@ def build_manifest(dataset: Dataset, num_workers: int = 0, progress: Progress = 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
     """Write one Parquet file per table into `folder`, which appears whole or not at all."""
     with replaced_folder(folder) as fresh:
+        np.save(fresh / THUMBNAILS, manifest.thumbnails)
         for name in TABLES:
             getattr(manifest, name).to_parquet(fresh / f"{name}.parquet", index=False)
 
@@ -111,7 +124,11 @@ def read_manifest(folder: Path) -> Manifest:
             raise DataError(f"{path} {reason}", "Write it anew with `tca validate`") from None
         if list(tables[name].columns) != list(columns):
             raise DataError(f"{path} has other columns than this version writes", "Write it anew with `tca validate`")
-    return Manifest(**tables)
+    try:
+        thumbnails = np.load(folder / THUMBNAILS, mmap_mode="r")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder / THUMBNAILS} cannot be read: {error}", "Write it anew with `tca validate`") from None
+    return Manifest(**tables, thumbnails=thumbnails)
 
 
 def shown_path(dataset: Dataset, relative: str) -> str:
@@ -126,7 +143,7 @@ def _inspect_frame(dataset: Dataset, frame: Frame) -> _Findings:
     if path.is_file():
         facts = inspect_image(path)
     else:
-        facts = ImageFacts(False, "the file is missing", 0, 0, "", "", "", *[float("nan")] * 3)
+        facts = unreadable("the file is missing")
     if not facts.readable:
         faults.append((image_file, 0, "image_readable", facts.error))
     try:
@@ -144,6 +161,7 @@ def _inspect_frame(dataset: Dataset, frame: Frame) -> _Findings:
 def _tabulate(dataset: Dataset, findings: Sequence[_Findings]) -> Manifest:
     pairs = list(zip(dataset.frames, findings, strict=True))
     images = [{**vars(frame), **vars(found.facts), "num_boxes": len(found.boxes)} for frame, found in pairs]
+    thumbnails = np.stack([found.facts.thumbnail for found in findings])
     boxes = [row for frame, found in pairs if found.facts.readable for row in _box_rows(dataset.classes, frame, found)]
     problems = [fault for found in findings for fault in found.faults]
     problems += _strays(dataset)
@@ -151,6 +169,7 @@ def _tabulate(dataset: Dataset, findings: Sequence[_Findings]) -> Manifest:
         images=_table("images", images),
         boxes=_table("boxes", boxes),
         problems=_table("problems", [dict(zip(TABLES["problems"], row, strict=True)) for row in problems]),
+        thumbnails=thumbnails,
     )
 
 
@@ -164,7 +183,11 @@ def _table(name: str, rows: list[dict[str, Any]]) -> pd.DataFrame:
 def _box_rows(classes: Sequence[str], frame: Frame, found: _Findings) -> Iterator[dict[str, Any]]:
     size_wh = (found.facts.width, found.facts.height)
     corners = boxes_xyxy(found.boxes, size_wh)  # (N, 4)
-    for box, xyxy, outside in zip(found.boxes, corners, outside_px(corners, size_wh), strict=True):
+    overlaps = iou_xyxy(corners, corners) - np.eye(len(corners))  # (N, N)
+    nearest = overlaps.argmax(axis=1) if len(corners) else np.zeros(0, dtype=np.int64)
+    truncated = touches_border(corners, size_wh)
+    for index, (box, xyxy, outside) in enumerate(zip(found.boxes, corners, outside_px(corners, size_wh), strict=True)):
+        overlap = max(float(overlaps[index, nearest[index]]), 0.0)
         yield {
             "image": frame.image,
             "split": frame.split,
@@ -177,6 +200,9 @@ def _box_rows(classes: Sequence[str], frame: Frame, found: _Findings) -> Iterato
             "width_px": box.w * size_wh[0],
             "height_px": box.h * size_wh[1],
             "outside_px": outside,
+            "truncated": bool(truncated[index]),
+            "max_iou": overlap,
+            "max_iou_line": found.boxes[nearest[index]].line if overlap > 0 else 0,
         }
 
 

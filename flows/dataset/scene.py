@@ -26,7 +26,7 @@ from flows.dataset.scene_traffic import draw_traffic
 from flows.dataset.scene_vehicles import CLASSES
 from flows.dataset.scene_weather import LOOKS, SLICES, expose
 from flows.errors import DataError
-from flows.params import RenderParams
+from flows.params_data import RenderParams
 from flows.progress import Progress, silent
 
 FRAME_STEP_S = 0.5

@@ -11,7 +11,7 @@ from flows.dataset.expectations import CheckResult, run_expectations
 from flows.dataset.layout import SPLITS, Dataset
 from flows.dataset.manifest import Manifest
 from flows.dataset.validation_page import validation_page
-from flows.params import ValidateParams
+from flows.params_data import ValidateParams
 
 __all__ = ["ValidationReport", "validate_dataset", "validation_page"]
 

@@ -14,7 +14,7 @@ from bentos.detector.recorder import Recorder, describe
 from flows.dataset.drift import FEATURES, measure_drift, noise_distance, production_features, reference_features
 from flows.dataset.drift_page import drift_page, histograms
 from flows.errors import DataError
-from flows.params import MonitorParams
+from flows.params_data import MonitorParams
 
 PARAMS = MonitorParams(drift_share=0.3, min_frames=50, threshold=0.1)
 

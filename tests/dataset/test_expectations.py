@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from flows.dataset.checks import dataset_checks
+from flows.dataset.checks.suite import dataset_checks
 from flows.dataset.expectations import CheckResult, run_expectations
 from flows.dataset.layout import FRAMES_CSV, read_dataset
 from flows.dataset.manifest import build_manifest
-from flows.params import ValidateParams
+from flows.params_file import read_params
 
-PARAMS = ValidateParams(min_box_px=2.0, max_warnings_listed=3)
+DEFAULTS = read_params(Path(__file__).parents[2] / "params.yaml").validate_
+PARAMS = DEFAULTS.model_copy(
+    update={"max_warnings_listed": 3, "labels": DEFAULTS.labels.model_copy(update={"min_box_px": 2.0})}
+)
 LABEL = "labels/train/cam1_train_0.txt"
 IMAGE = "images/train/cam1_train_0.jpg"
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
 from bentos.detector.features import image_features
-from flows.dataset.inspection import decode_rgb, difference_hash, inspect_image
+from flows.dataset.inspection import decode_rgb, inspect_image, perceptual_hash
 from flows.dataset.layout import read_dataset
 from flows.dataset.manifest import TABLES, build_manifest, read_manifest, write_manifest
 from flows.errors import DataError
@@ -125,7 +126,10 @@ def test_the_hash_survives_compression_and_scaling_but_not_another_frame(tmp_pat
     frame = np.asarray(small.resize((480, 360), Image.Resampling.BICUBIC))
     Image.fromarray(frame).resize((320, 240)).save(tmp_path / "again.jpg", quality=40)
     again = decode_rgb((tmp_path / "again.jpg").read_bytes())[0]
-    hashes = [int(difference_hash(image), 16) for image in (frame, again, np.ascontiguousarray(frame[:, ::-1]))]
+    hashes = [
+        int(perceptual_hash(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)), 16)
+        for image in (frame, again, np.ascontiguousarray(frame[:, ::-1]))
+    ]
     assert (hashes[0] ^ hashes[1]).bit_count() <= 4
     assert (hashes[0] ^ hashes[2]).bit_count() > 16
 

@@ -16,7 +16,7 @@ from flows.dataset.layout import SPLITS, Dataset, read_dataset
 from flows.dataset.scene import RenderSummary, plan_clips, render_dataset
 from flows.dataset.scene_weather import SLICES
 from flows.errors import DataError
-from flows.params import RenderParams
+from flows.params_data import RenderParams
 
 SIZE_WH = (320, 192)
 

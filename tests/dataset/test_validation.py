@@ -16,9 +16,12 @@ from flows.dataset.layout import FRAMES_CSV, Dataset, read_dataset
 from flows.dataset.manifest import Manifest, build_manifest
 from flows.dataset.validation import ValidationReport, validate_dataset, validation_page
 from flows.dataset.validation_page import stacked_bars
-from flows.params import ValidateParams
+from flows.params_file import read_params
 
-PARAMS = ValidateParams(min_box_px=1.0, max_warnings_listed=20)
+DEFAULTS = read_params(Path(__file__).parents[2] / "params.yaml").validate_
+PARAMS = DEFAULTS.model_copy(
+    update={"max_warnings_listed": 20, "labels": DEFAULTS.labels.model_copy(update={"min_box_px": 1.0})}
+)
 
 
 def validate(root: Path) -> tuple[Dataset, Manifest, ValidationReport]:

@@ -1,44 +1,23 @@
-"""What must hold of a dataset: each check is a condition on one column of a table derived from the manifest."""
+"""What must hold of files, label lines and the listing of frames."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from flows.dataset.checks.check import Check, Evidence, Row
 from flows.dataset.layout import FRAMES_CSV, SPLITS, Dataset
 from flows.dataset.manifest import Manifest, shown_path
-from flows.params import ValidateParams
+from flows.params_data import ValidateParams
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Severity = Literal["stop", "warn"]
-Row = dict[str, Any]
 FRAME_TOLERANCE_PX = 1.0  # labelling tools round to whole pixels
 BUSY_BOXES = 5  # a camera with a median this high hardly ever shows an empty road
 _TIME = r"^$|^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)$"
 
 
-@dataclass(frozen=True)
-class Check:
-    """One condition: rows of `table` whose `column` fails `expectation(**arguments)` are the offenders.
-
-    `expectation` names a class of great_expectations.expectations; missing values are not judged, except by an
-    expectation about them. `message` turns an offending row into words; rows carry their `file` and `line`.
-    """
-
-    name: str
-    title: str
-    severity: Severity
-    table: str
-    column: str
-    expectation: str
-    message: Callable[[Row], str]
-    arguments: dict[str, Any] = field(default_factory=dict)
-
-
-def dataset_checks(params: ValidateParams) -> tuple[Check, ...]:
+def basic_checks(params: ValidateParams) -> tuple[Check, ...]:
     """All checks, in the order in which their reports are read."""
     between, null, lengths = (
         "ExpectColumnValuesToBeBetween",
@@ -46,7 +25,7 @@ def dataset_checks(params: ValidateParams) -> tuple[Check, ...]:
         "ExpectColumnValueLengthsToBeBetween",
     )
     at_least_1 = {"min_value": 1}
-    below = f"not larger than {params.min_box_px:g} px"
+    below = f"not larger than {params.labels.min_box_px:g} px"
     return (
         Check("images_readable", "Every image decodes", "stop", "frames", "error", null, lambda row: str(row["error"])),
         Check("labels_present", "Every frame has a label file; an empty one means no vehicles", "stop",
@@ -57,10 +36,10 @@ def dataset_checks(params: ValidateParams) -> tuple[Check, ...]:
               "label_lines", "unknown_class", null, lambda row: str(row["unknown_class"])),
         Check("boxes_inside", f"Boxes lie inside the frame, within {FRAME_TOLERANCE_PX:g} px", "stop",
               "label_lines", "outside_px", between, _outside, {"max_value": FRAME_TOLERANCE_PX}),
-        Check("boxes_large_enough", f"Both sides of a box are larger than {params.min_box_px:g} px", "stop",
+        Check("boxes_large_enough", f"Both sides of a box are larger than {params.labels.min_box_px:g} px", "stop",
               "label_lines", "smaller_side_px", between,
               lambda row: f"the {row['class_name']} is {row['width_px']:.2f} x {row['height_px']:.2f} px, {below}",
-              {"min_value": params.min_box_px, "strict_min": True}),
+              {"min_value": params.labels.min_box_px, "strict_min": True}),
         Check("no_duplicates_across_splits", "No image lies in two splits", "stop",
               "frames", "same_image_in", null, lambda row: f"is byte for byte the same as {row['same_image_in']}"),
         Check("classes_in_every_split", "Every class occurs in every split", "stop", "classes", "num_boxes", between,
@@ -81,8 +60,9 @@ def dataset_checks(params: ValidateParams) -> tuple[Check, ...]:
     )  # fmt: skip
 
 
-def check_tables(dataset: Dataset, manifest: Manifest) -> dict[str, pd.DataFrame]:
+def basic_tables(evidence: Evidence) -> dict[str, pd.DataFrame]:
     """The tables that the checks ask; each has `file` and `line`, where an offending row is to be found."""
+    dataset, manifest = evidence.dataset, evidence.manifest
     frames, listing = _frames(dataset, manifest), _listing(dataset, manifest)
     return {
         "frames": frames,

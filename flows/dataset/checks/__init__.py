@@ -1,0 +1,1 @@
+"""What must hold of a dataset: families of checks, each with the tables that it asks."""
