@@ -45,3 +45,8 @@ def publish_verdict(stage: str, passed: bool, sentence: str) -> None:
     """Show how `stage` ended."""
     verdict = "passed" if passed else "refused"
     create_markdown_artifact(f"**{verdict}**: {sentence}", key=f"{stage}-verdict", description=f"Verdict of {stage}")
+
+
+def publish_report(stage: str, markdown: str) -> None:
+    """Show the report of `stage`; Markdown of a few kB, with links to what is larger."""
+    create_markdown_artifact(markdown, key=f"{stage}-report", description=f"Report of {stage}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from flows.adapters.data_versions_checkout import interrupted_checkout
 from flows.adapters.versioning import add_data, read_staleness_of_data, require_repository
 from flows.console import Console
 from flows.dataset.imports import Format, import_dataset
@@ -61,7 +62,16 @@ def import_data(
 
 
 def version_data(project: Project) -> None:
-    """Record data/ as it is."""
+    """Record data/ as it is.
+
+    Raises:
+        Conflict: A checkout was stopped, so that data/ is a mixture of two versions.
+    """
+    if stopped := interrupted_checkout(project.root):
+        raise Conflict(
+            f"data/ is between versions {stopped[0][:8]} and {stopped[1][:8]}: a checkout was stopped",
+            f"End it: tca data checkout {stopped[1][:8]}",
+        )
     with console.step("data version") as shown:
         _add(project)
         shown.done(f"version {short_version(project)}; commit data.dvc to keep it")

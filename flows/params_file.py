@@ -87,7 +87,8 @@ def apply_overrides(path: Path, overrides: Sequence[str]) -> tuple[Params, list[
     return params, changes
 
 
-_OPEN = {("tune", "space"), ("validate", "severity")}  # sections with keys of the user's own
+# Sections with keys of the user's own.
+_OPEN = (("tune", "space"), ("validate", "severity"), ("validate", "review", "classes"))
 
 
 def describe_params(params: Params) -> str:
@@ -115,13 +116,17 @@ def _described(section: Section, indent: str) -> list[str]:
 def _assign(tree: dict[str, Any], keys: list[str], value: Any) -> None:
     node = tree
     for depth, key in enumerate(keys):
-        if not isinstance(node, dict) or (key not in node and tuple(keys[:2]) not in _OPEN):
+        if not isinstance(node, dict) or (key not in node and not _is_open(keys)):
             raise ParamsError(
                 f"override {'.'.join(keys)}: there is no key {'.'.join(keys[: depth + 1])}{_nearest(key, node)}"
             )
         if depth < len(keys) - 1:
             node = node.setdefault(key, {})
     node[keys[-1]] = value
+
+
+def _is_open(keys: list[str]) -> bool:
+    return any(tuple(keys[: len(section)]) == section for section in _OPEN)
 
 
 def _nearest(key: str, known: Any) -> str:

@@ -9,8 +9,11 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 from flows.errors import InputError, ProjectError
+
+TaskRunnerKind = Literal["local", "threads", "processes", "dask"]
 
 _QUIET = {
     "DO_NOT_TRACK": "true",
@@ -83,12 +86,27 @@ class Project:
 
 @dataclass(frozen=True)
 class Settings:
-    """Addresses and ports. Environment: TCA_PORT, TCA_ADMIN_PORT, MLFLOW_TRACKING_URI, PREFECT_API_URL."""
+    """Addresses and ports, and who works. Environment: TCA_PORT, TCA_ADMIN_PORT, MLFLOW_TRACKING_URI, PREFECT_API_URL,
+    TCA_TASK_RUNNER.
+    """
 
     port: int
     admin_port: int
     tracking_uri: str
     prefect_api_url: str | None
+    task_runner: TaskRunnerChoice
+
+
+@dataclass(frozen=True)
+class TaskRunnerChoice:
+    """Who works on the shards of a stage; `address` is that of a Dask scheduler, empty for a cluster of our own.
+
+    "local": threads of this process, without Prefect; "threads" and "processes": Prefect's task runners of these
+    names; "dask": prefect-dask's.
+    """
+
+    kind: TaskRunnerKind
+    address: str = ""
 
 
 def find_project(start: Path | None = None) -> Project:
@@ -112,6 +130,20 @@ def read_settings(project: Project) -> Settings:
         admin_port=_port("TCA_ADMIN_PORT", port + 1),
         tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{database}",
         prefect_api_url=os.environ.get("PREFECT_API_URL"),
+        task_runner=read_task_runner(),
+    )
+
+
+def read_task_runner() -> TaskRunnerChoice:
+    """TCA_TASK_RUNNER: local, threads, processes, dask or dask:ADDRESS. Raises InputError when it is none of them."""
+    text = os.environ.get("TCA_TASK_RUNNER", "").strip() or "local"
+    kind, colon, address = text.partition(":")
+    for known in get_args(TaskRunnerKind):
+        if kind == known and (not colon or (known == "dask" and address)):
+            return TaskRunnerChoice(known, address)
+    raise InputError(
+        f"TCA_TASK_RUNNER={text} in the environment is no task runner",
+        "Expected local, threads, processes, dask or dask:ADDRESS, e.g. dask:tcp://10.0.0.5:8786",
     )
 
 

@@ -11,9 +11,10 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar
 
@@ -63,10 +64,25 @@ class StageRun:
     def step(self, function: Callable[P, R], *, retries: int = 0) -> Callable[P, R]:
         """`function` as a Prefect task; `retries` with growing pauses where something outside can fail."""
         options: dict[str, Any] = {"retry_delay_seconds": exponential_backoff(2)} if retries else {}
-        wrapped: Callable[P, R] = task(name=function.__name__, cache_policy=NO_CACHE, retries=retries, **options)(
-            function
-        )
-        return wrapped
+
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            # Prefect looks for futures in every field of every argument: with 100,000 frames that takes a minute.
+            def work() -> R:
+                return function(*args, **kwargs)
+
+            return task(name=function.__name__, cache_policy=NO_CACHE, retries=retries, **options)(work)()
+
+        return call
+
+    @property
+    def mapper(self) -> Callable[[Callable[[Any], Any], Iterable[Any]], Generator[Any, None, None]] | None:
+        """How shards are mapped over the task runner of TCA_TASK_RUNNER; None: over threads of this process."""
+        choice = self.settings.task_runner
+        if choice.kind == "local":
+            return None
+        from flows.task_runners import map_over
+
+        return partial(map_over, choice)
 
     def progress(self, done: int, total: int, note: str) -> None:
         """A `flows.progress.Progress`: on the terminal at once, in Prefect as an artifact every few seconds."""

@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
-import os
+import time
 
-from flows.dataset.layout import read_dataset
-from flows.dataset.manifest import build_manifest, write_manifest
+from flows.dataset.checks.suite import dataset_checks
+from flows.dataset.layout import Dataset, read_dataset
+from flows.dataset.manifest import Manifest, read_manifest
+from flows.dataset.manifest_pass import update_manifest
+from flows.dataset.review_record import Review
 from flows.dataset.validation import ValidationReport, validate_dataset, validation_page
+from flows.review import review_manifest, write_review
 from flows.stage import StageRun, main, stage
+from flows.validation_record import record_validation, write_page
 
 
 @stage(gate="stop")
 def validate(run: StageRun) -> ValidationReport:
     """Manifest, expectations, report page and Data Docs; a broken set stops the train, naming file and line."""
-    project = run.project
+    started, project, params = time.monotonic(), run.project, run.params.validate_
+    dataset_checks(params)  # a severity for a check that does not exist shows before the images are read
     dataset = run.step(read_dataset)(project.data)
-    manifest = run.step(build_manifest)(dataset, os.cpu_count() or 1, run.progress)
-    run.step(write_manifest)(manifest, project.artifacts / "manifest")
-    docs = project.reports / "data_docs"
-    report = run.step(validate_dataset)(dataset, manifest, run.params.validate_, docs)
-    page = validation_page(report, dataset, manifest)
-    (project.reports / "validate.html").write_text(page, encoding="utf-8")
+    folder = project.artifacts / "manifest"
+    run.step(update_manifest)(dataset, folder, project.home / "manifest", run.mapper, run.progress)
+    manifest = read_manifest(folder)
+    review = ask_reference(run, dataset, manifest)
+    report = run.step(validate_dataset)(dataset, manifest, params, project.reports / "data_docs", review)
+    page = project.reports / "validate.html"
+    write_page(page, validation_page(report, dataset, manifest, detail=params.pictures))
     run.table([{"check": one.title, "severity": one.severity, "failed": one.num_failed} for one in report.checks])
+    run.step(record_validation)(run, report, manifest, page, time.monotonic() - started)
     return report
+
+
+def ask_reference(run: StageRun, dataset: Dataset, manifest: Manifest) -> Review | None:
+    """What the reference model of params.yaml says of the labels, with its own page; None when none is named."""
+    params = run.params.validate_
+    if not params.review.reference:
+        return None
+    review = run.step(review_manifest)(run.project, dataset, manifest, params.review, run.progress)
+    write_review(run.project.reports, review, dataset, manifest, params.review.top, params.pictures)
+    return review
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import re
 
-from flows.page import Markup, figure, folded, page, table
+from flows.page import Markup, Picture, contents, figure, folded, gallery, legend, matrix, page, section, table, tiles
 
 
 def test_text_is_escaped_everywhere_and_markup_is_not() -> None:
@@ -22,3 +22,42 @@ def test_a_page_needs_nothing_from_outside() -> None:
 def test_each_verdict_has_its_word() -> None:
     words = [re.findall(r"<b>(.*?)</b>", page("t", "v", ok, ""))[0] for ok in (True, False, None)]
     assert words == ["PASSED", "REFUSED", "FOR INFORMATION"]
+
+
+def test_every_part_escapes_its_text() -> None:
+    parts = [
+        section("<a>", "<b>", ""),
+        contents([("<a>", "<b>")]),
+        tiles([("<a>", "<b>", "<c>")]),
+        matrix(["<a>"], {"<b>": [1]}),
+        legend({"<a>": "#000000"}),
+        gallery([Picture(("data:x",), "<a>", "<b>")]),
+        figure("<svg></svg>", "<a>", {"<b>": "#000000"}),
+        table(["<a>"], [["<b>"]], '"<c>'),
+    ]
+    assert not re.search("<a>|<b>|<c>", "".join(parts))
+
+
+def test_contents_lead_to_their_sections() -> None:
+    text = contents([("one", "First")]) + section("one", "First", "<p>x</p>")
+    assert 'href="#one"' in text and 'id="one"' in text and "<p>x</p>" in text
+
+
+def test_a_pair_of_pictures_is_one_figure_and_each_picture_has_its_words() -> None:
+    text = gallery(
+        [Picture(("data:a", "data:b"), "frame", Markup("<code>c</code>")), Picture(("data:c",), "other", "d")]
+    )
+    assert text.count("<figure") == 2 and text.count('class="pair"') == 1
+    assert re.findall('alt="([^"]*)"', text) == ["frame", "frame (for comparison)", "other"]
+    assert "<code>c</code>" in text
+
+
+def test_a_matrix_is_strongest_where_it_counts_most_and_an_empty_one_is_a_table() -> None:
+    text = matrix(["camera", "train", "val"], {"cam1": [1000, 250], "cam2": [0, 500]})
+    assert re.findall(r"--share:([\d.]+)", text) == ["1.00", "0.25", "0.00", "0.50"]
+    assert "1,000" in text
+    assert "<tbody></tbody>" in matrix(["camera"], {})
+
+
+def test_a_tile_without_a_remark_has_none() -> None:
+    assert tiles([("Frames", "12", "")]).count("<dd>") == 1

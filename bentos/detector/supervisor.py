@@ -229,17 +229,17 @@ class Supervisor:
             return False
         pause_s = self._deaths.pause_s
         logger.error("%s: starting another%s", how, f" in {pause_s:g} s" if pause_s else "")
-        return self._pause(pause_s)
+        self._start_after(pause_s)
+        return True
 
-    def _pause(self, pause_s: float) -> bool:
-        """Wait, then start; a signal to stop ends the waiting. Always True: stopping is seen to by `run`."""
+    def _start_after(self, pause_s: float) -> None:
+        """Wait, then start; a signal to stop ends the waiting, and `run` sees to stopping."""
         deadline_s = time.monotonic() + pause_s
         while (left_s := deadline_s - time.monotonic()) > 0:
             if {signal.SIGTERM, signal.SIGINT} & self._wait(left_s):
                 self._wake_up.send(bytes([signal.SIGTERM]))
-                return True
+                return
         self._start()
-        return True
 
     def _stop(self) -> int:
         """Have the worker finish what it has; whoever comes now is refused. The exit code; 1 if it had to be killed."""

@@ -27,7 +27,7 @@ def read_staleness(root: Path, stage: str) -> dict[str, list[str]]:
         ProjectError: There is no DVC repository, or no such stage.
         OutsideError: DVC failed.
     """
-    return parse_status(json.loads(_dvc(root, *_status_of(stage)) or "{}"))
+    return parse_status(json.loads(run_dvc(root, *_status_of(stage)) or "{}"))
 
 
 def ask_staleness(root: Path, stage: str) -> None:
@@ -40,7 +40,7 @@ def read_staleness_of_data(root: Path) -> list[str]:
     """How data/ differs from the version that data.dvc names; empty when it does not. Raises OutsideError."""
     if not (root / "data.dvc").exists():
         return ["not versioned yet"]
-    return parse_status(json.loads(_dvc(root, "status", "--json", "data.dvc") or "{}")).get("data", [])
+    return parse_status(json.loads(run_dvc(root, "status", "--json", "data.dvc") or "{}")).get("data", [])
 
 
 def parse_status(status: dict[str, Any]) -> dict[str, list[str]]:
@@ -60,12 +60,12 @@ def parse_status(status: dict[str, Any]) -> dict[str, list[str]]:
 
 def commit_stage(root: Path, stage: str) -> None:
     """Record the stage's current inputs and outputs in dvc.lock. Raises OutsideError."""
-    _dvc(root, "commit", "--force", "--quiet", stage)
+    run_dvc(root, "commit", "--force", "--quiet", stage)
 
 
 def add_data(root: Path, path: Path) -> None:
     """Version `path` (data.dvc). Raises OutsideError."""
-    _dvc(root, "add", "--quiet", str(path.relative_to(root)))
+    run_dvc(root, "add", "--quiet", str(path.relative_to(root)))
 
 
 def require_repository(root: Path) -> None:
@@ -74,7 +74,14 @@ def require_repository(root: Path) -> None:
         raise ProjectError(f"{root} is not versioned with DVC", "Run: git init && dvc init")
 
 
-def _dvc(root: Path, *arguments: str) -> str:
+def run_dvc(root: Path, *arguments: str) -> str:
+    """What a DVC command prints.
+
+    Raises:
+        Conflict: Another command holds DVC's lock.
+        InputError: dvc.yaml or params.yaml is not what DVC reads.
+        OutsideError: DVC failed.
+    """
     require_repository(root)
     process = _ASKED.pop((root, arguments), None) or _start(root, arguments)
     stdout, stderr = process.communicate()

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli import data, look, promotion, services, verbs
+from flows.cli import data, data_review, data_split, look, promotion, services, verbs
 from flows.errors import TcaError
 
 INTERRUPTED = 130  # what a shell expects of Ctrl-C, and what typer makes of it
@@ -29,6 +29,8 @@ app = typer.Typer(
     help="From labelled frames to a vehicle detector that answers HTTP, with evidence at every step.\n\n"
     "Exit codes: 0 done, 1 a gate said no, 2 the input is wrong, 3 something outside failed.",
 )
+data_split.add_to(data.app)
+data_review.add_to(data.app)
 app.add_typer(data.app, name="data")
 app.add_typer(promotion.app, name="promotion")
 verbs.add_to(app)

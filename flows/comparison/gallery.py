@@ -15,7 +15,7 @@ from flows.page import PALETTE
 LoadImage = Callable[[str], bytes]
 """Gives the encoded bytes of a frame by its name in the ground truth."""
 
-_WIDTH_PX = 480
+_WIDTH_PX = 320  # as on all pages: neither faces nor number plates can be read
 
 
 @dataclass(frozen=True)

@@ -1,247 +1,157 @@
-"""How far what the cameras send in production has moved from the frames that the model was trained on."""
+"""How far one set of frames has moved from another: figures of images, boxes and embeddings, and what cameras see."""
 
 from __future__ import annotations
 
-import json
-import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from bentos.detector.recorder import WARM_UP_CAMERA, FeatureRecord, read_records
-from flows.errors import DataError
+from flows.dataset.drift_cameras import CameraFinding, judge_cameras
+from flows.dataset.drift_evidently import evidently_distances
+from flows.dataset.drift_samples import BOX_COLUMNS, CLASS_PREFIX, IMAGE_COLUMNS, Sample
+from flows.dataset.drift_sentences import drift_sentence, sample_notes
+from flows.dataset.drift_units import ALL, Floats, Units, pool_units, shared_columns
+from flows.dataset.permutation import Comparison, compare_columns
 from flows.params_data import MonitorParams
 
-if TYPE_CHECKING:
-    import pandas as pd
+__all__ = ["DriftReport", "FeatureDrift", "measure_drift"]
 
-# What both a labelled frame and a recorded answer have. Boxes are labels on one side and detections on the other: what
-# the detector misses shows as drift, which is wanted, since it means the same to the user.
-FEATURES = {
-    "brightness": "mean grey, 0 to 255",
-    "contrast": "standard deviation of grey",
-    "sharpness": "variance of the Laplacian",
-    "num_boxes": "boxes in a frame",
-    "mean_box_share": "mean area of a box, share of the frame",
-}
-FALSE_ALARM_RATE = 0.05  # over all features, under sampling noise alone
-_NUM_SHUFFLES = 400
-_METRIC = "evidently:metric_v2:ValueDrift"
+Verdict = Literal["steady", "drifted", "insufficient"]
 
 
 class FeatureDrift(BaseModel):
-    """One feature in training and in production."""
+    """One column in one group of units, in both samples."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    group: str = Field(description='"all", "like with like" (relative to camera and slice), "camera X" or "slice X"')
     name: str = Field(description="column of the feature")
     meaning: str = Field(description="what it is, with its unit")
-    reference_mean: float | None = Field(description="mean over the reference frames that have it")
-    current_mean: float | None = Field(description="mean over the production frames that have it")
-    num_current: int = Field(description="production frames that have it")
+    reference_mean: float | None = Field(description="mean over the units of the reference that have it")
+    current_mean: float | None = Field(description="mean over the units of the current sample that have it")
+    num_reference: int = Field(description="units of the reference that have it")
+    num_current: int = Field(description="units of the current sample that have it")
     distance: float | None = Field(description="Wasserstein distance in standard deviations of the reference")
-    threshold: float | None = Field(description="the larger of params.yaml's and what sampling noise alone would reach")
-    drifted: bool | None = Field(description="distance >= threshold; null: too few frames have it")
+    limit: float | None = Field(description="the larger of params.yaml's threshold and what shuffled units reach")
+    p_value: float | None = Field(description="probability of such a distance by chance in any column of any group")
+    drifted: bool | None = Field(description="p_value <= alpha and distance >= threshold; null: too few have it")
 
 
 class DriftReport(BaseModel):
-    """Verdict on a batch of production frames."""
+    """Verdict on two samples of frames."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     passed: bool = Field(description="whether the verdict is steady")
     sentence: str = Field(description="the verdict in one sentence")
-    verdict: Literal["steady", "drifted", "insufficient"] = Field(description="insufficient: too few frames to say")
-    num_reference: int = Field(description="frames of the training reference")
-    num_current: int = Field(description="recorded production frames")
+    verdict: Verdict = Field(description="insufficient: too few frames to say")
+    reference: str = Field(description="what is compared with")
+    current: str = Field(description="what is judged")
+    num_reference: int = Field(description="frames of the reference")
+    num_current: int = Field(description="frames of the current sample")
+    unit: Literal["clip", "frame"] = Field(description="what was shuffled; frames where too few clips are known")
+    num_reference_units: int = Field(description="units of the reference")
+    num_current_units: int = Field(description="units of the current sample")
     min_frames: int = Field(description="fewer give no verdict")
-    drifted_share: float | None = Field(description="share of measured features that drifted")
-    drift_share_limit: float = Field(description="share that makes an alarm")
-    features: tuple[FeatureDrift, ...] = Field(description="each feature with its distance")
-
-
-def reference_features(images: pd.DataFrame, boxes: pd.DataFrame, split: str = "train") -> pd.DataFrame:
-    """A row per readable frame of `split`, with the columns of `FEATURES`; from the tables of a manifest."""
-    frames = images[(images["split"] == split) & images["readable"]].set_index("image")
-    ours = boxes[boxes["image"].isin(frames.index)]
-    frame_area = ours["image"].map(frames["width"] * frames["height"])
-    share = (ours["width_px"] * ours["height_px"] / frame_area).groupby(ours["image"]).mean()
-    table = frames[["brightness", "contrast", "sharpness", "num_boxes"]].assign(mean_box_share=share)
-    return table[list(FEATURES)].astype("float64").reset_index(drop=True)
-
-
-def production_features(record_dir: Path) -> pd.DataFrame:
-    """A row per recorded frame, with the columns of `FEATURES`; from the JSON lines that serving wrote.
-
-    Raises:
-        DataError: There is no such folder, or it holds a line that is no record.
-    """
-    import pandas as pd
-
-    if not record_dir.is_dir():
-        raise DataError(
-            f"no production frames are recorded in {record_dir}",
-            "Serve with recording on (tca serve does; elsewhere set DETECTOR_RECORD_DIR), or name the folder",
-        )
-    try:
-        rows = [_row(record) for record in read_records(record_dir) if record.camera != WARM_UP_CAMERA]
-    except ValueError as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{record_dir} holds a line that is no record: {reason}", "Move that file away") from None
-    return pd.DataFrame(rows, columns=list(FEATURES)).astype("float64")
+    alpha: float = Field(description="probability of a false alarm, over all columns and groups together")
+    features: tuple[FeatureDrift, ...] = Field(description="each column in each group, with its distance")
+    cameras: tuple[CameraFinding, ...] = Field(description="each camera that both samples have enough frames of")
+    notes: tuple[str, ...] = Field(description="what was left out, and what else a reader should know")
 
 
 def measure_drift(
-    reference: pd.DataFrame, current: pd.DataFrame, params: MonitorParams, html: Path | None = None, seed: int = 0
+    reference: Sample, current: Sample, params: MonitorParams, html: Path | None = None, seed: int = 0
 ) -> DriftReport:
-    """Compare two tables with the columns of `FEATURES`, feature by feature, with Evidently.
+    """Compare two samples column by column, in all units, like with like, and by camera and slice; then the views.
 
-    A feature has drifted when its normed Wasserstein distance reaches its threshold: the one of params.yaml, or the
-    distance that shuffled frames of both tables reach by chance (`FALSE_ALARM_RATE`, Bonferroni over the features), if
-    that is larger. So few frames do not cry wolf.
+    A column has drifted when its distance is larger than the threshold of params.yaml and than what clips that are
+    dealt at random reach in any column of any group but with probability `params.alpha`.
 
     Args:
-        reference: (N, 5) frames of the training split.
-        current: (M, 5) recorded production frames.
+        reference: What is compared with, the training split, say.
+        current: What is judged.
         params: Thresholds.
         html: Where Evidently's own page goes; none when there are too few frames.
         seed: Of the shuffling.
     """
-    if min(len(reference), len(current)) < params.min_frames:
-        return _report(reference, current, params, {}, {})
-    counts = {name: (reference[name].count(), current[name].count()) for name in FEATURES}
-    measured = [name for name, both in counts.items() if min(both) >= params.min_frames]
-    generator = np.random.default_rng(seed)
-    level = 1 - FALSE_ALARM_RATE / len(FEATURES)
-    thresholds = {
-        name: max(params.threshold, noise_distance(_values(reference, name), _values(current, name), level, generator))
-        for name in measured
-    }
-    distances = _evidently_distances(reference[measured], current[measured], thresholds, params.drift_share, html)
-    return _report(reference, current, params, distances, thresholds)
-
-
-def noise_distance(
-    reference: npt.NDArray[np.float64], current: npt.NDArray[np.float64], level: float, generator: np.random.Generator
-) -> float:
-    """The normed Wasserstein distance that shuffled values of both samples stay below with probability `level`.
-
-    Permutation test (Fisher 1935): exact for any distribution, where a bootstrap is too low for heavy tails.
-    """
-    from scipy.stats import wasserstein_distance
-
-    pooled = np.concatenate([reference, current])
-    scale = max(float(reference.std()), 1e-3)  # as Evidently does
-    distances = []
-    for _ in range(_NUM_SHUFFLES):
-        generator.shuffle(pooled)
-        distances.append(wasserstein_distance(pooled[: len(reference)], pooled[len(reference) :]) / scale)
-    return float(np.quantile(distances, level))
-
-
-def _evidently_distances(
-    reference: pd.DataFrame, current: pd.DataFrame, thresholds: Mapping[str, float], share: float, html: Path | None
-) -> dict[str, float]:
-    from evidently import DataDefinition, Dataset, Report
-    from evidently.presets import DataDriftPreset
-
-    definition = DataDefinition(numerical_columns=list(thresholds))
-    preset = DataDriftPreset(
-        drift_share=share, num_method="wasserstein", per_column_threshold=dict(thresholds), columns=list(thresholds)
-    )
-    snapshot = Report([preset], include_tests=True).run(
-        Dataset.from_pandas(current, data_definition=definition),
-        Dataset.from_pandas(reference, data_definition=definition),
-    )
-    if html is not None:
-        html.parent.mkdir(parents=True, exist_ok=True)
-        snapshot.save_html(str(html))
-    with tempfile.TemporaryDirectory() as folder:  # dict() would hold numpy scalars and enums
-        path = Path(folder) / "snapshot.json"
-        snapshot.save_json(str(path))
-        found = json.loads(path.read_text(encoding="utf-8"))
-    configs = [(metric["config"], metric["value"]) for metric in found["metrics"]]
-    return {config["column"]: float(value) for config, value in configs if config["type"] == _METRIC}
-
-
-def _report(
-    reference: pd.DataFrame,
-    current: pd.DataFrame,
-    params: MonitorParams,
-    distances: Mapping[str, float],
-    thresholds: Mapping[str, float],
-) -> DriftReport:
-    features = tuple(_feature(name, reference, current, distances, thresholds) for name in FEATURES)
-    verdicts = [one.drifted for one in features if one.drifted is not None]
-    share = sum(verdicts) / len(verdicts) if verdicts else None
-    verdict = _verdict(share, params.drift_share)
+    reference, current, columns = shared_columns(reference, current)
+    units = pool_units(reference, current, columns, params.min_units)
+    enough = min(len(reference.frames), len(current.frames)) >= params.min_frames
+    features = _features(reference, current, units, params, seed) if enough else ()
+    measured = {one.name: one.limit for one in features if one.group == ALL and one.limit is not None}
+    if html is not None and measured:
+        evidently_distances(units, measured, html)
+    cameras = judge_cameras(reference, current, params, seed)
+    verdict = _verdict(features, cameras)
     return DriftReport(
         passed=verdict == "steady",
-        sentence=_sentence(verdict, features, len(reference), len(current), params),
+        sentence=drift_sentence(verdict, features, cameras, (reference, current), params.min_frames),
         verdict=verdict,
-        num_reference=len(reference),
-        num_current=len(current),
+        reference=reference.name,
+        current=current.name,
+        num_reference=len(reference.frames),
+        num_current=len(current.frames),
+        unit=units.kind,
+        num_reference_units=units.num_reference,
+        num_current_units=units.num_current,
         min_frames=params.min_frames,
-        drifted_share=share,
-        drift_share_limit=params.drift_share,
+        alpha=params.alpha,
         features=features,
+        cameras=cameras,
+        notes=sample_notes(reference, current, units, features),
     )
 
 
-def _verdict(share: float | None, limit: float) -> Literal["steady", "drifted", "insufficient"]:
-    if share is None:
-        return "insufficient"
-    return "drifted" if share > 0 and share >= limit else "steady"
+def _features(
+    reference: Sample, current: Sample, units: Units, params: MonitorParams, seed: int
+) -> tuple[FeatureDrift, ...]:
+    rare = {
+        name
+        for name in units.columns
+        if min(int(sample.frames[name].count()) for sample in (reference, current)) < params.min_frames
+    }
+    cells = [(group, name, values) for group, columns in units.groups().items() for name, values in columns.items()]
+    tested = [values if name not in rare else np.full(len(values), np.nan) for _, name, values in cells]
+    found = compare_columns(tested, units.is_current, params.alpha, params.shuffles, seed)
+    return tuple(
+        _feature(group, name, values, units, comparison, params)
+        for (group, name, values), comparison in zip(cells, found, strict=True)
+    )
 
 
 def _feature(
-    name: str,
-    reference: pd.DataFrame,
-    current: pd.DataFrame,
-    distances: Mapping[str, float],
-    thresholds: Mapping[str, float],
+    group: str, name: str, values: Floats, units: Units, found: Comparison, params: MonitorParams
 ) -> FeatureDrift:
-    distance, threshold = distances.get(name), thresholds.get(name)
+    before, now = (side[np.isfinite(side)] for side in (values[~units.is_current], values[units.is_current]))
+    scale = max(float(before.std()), 1e-3) if len(before) else 1.0  # as Evidently does
+    distance = None if found.distance is None else found.distance / scale
     return FeatureDrift(
+        group=group,
         name=name,
-        meaning=FEATURES[name],
-        reference_mean=_mean(reference, name),
-        current_mean=_mean(current, name),
-        num_current=int(current[name].count()),
+        meaning=column_meaning(name),
+        reference_mean=float(before.mean()) if len(before) else None,
+        current_mean=float(now.mean()) if len(now) else None,
+        num_reference=len(before),
+        num_current=len(now),
         distance=distance,
-        threshold=threshold,
-        drifted=None if distance is None or threshold is None else distance >= threshold,
+        limit=None if found.limit is None else max(params.threshold, found.limit / scale),
+        p_value=found.p_value,
+        drifted=None
+        if found.p_value is None or distance is None
+        else found.p_value <= params.alpha and distance >= params.threshold,
     )
 
 
-def _sentence(
-    verdict: str, features: tuple[FeatureDrift, ...], num_reference: int, num_current: int, params: MonitorParams
-) -> str:
-    if verdict == "insufficient":
-        fewer = "production" if num_current <= num_reference else "reference"
-        number = min(num_reference, num_current)
-        return f"too few {fewer} frames to say: {number:,}, at least {params.min_frames:,} are needed"
-    frames = f"{num_current:,} production frames against {num_reference:,} of training"
-    moved = [one.name for one in features if one.drifted]
-    measured = sum(one.drifted is not None for one in features)
-    if not moved:
-        return f"no drift in {measured} features, {frames}"
-    return f"{len(moved)} of {measured} features drifted ({', '.join(moved)}), {frames}"
+def column_meaning(name: str) -> str:
+    """What a column is, with its unit."""
+    if name.startswith(CLASS_PREFIX):
+        return f"share of {name.removeprefix(CLASS_PREFIX)} among the boxes of a frame"
+    return (IMAGE_COLUMNS | BOX_COLUMNS).get(name, "embedding of the detector's backbone, along a principal component")
 
 
-def _row(record: FeatureRecord) -> dict[str, float | None]:
-    fields = record.model_dump(include=set(FEATURES))
-    return {**fields, "num_boxes": record.num_detections}
-
-
-def _values(table: pd.DataFrame, name: str) -> npt.NDArray[np.float64]:
-    return table[name].dropna().to_numpy(dtype=np.float64)
-
-
-def _mean(table: pd.DataFrame, name: str) -> float | None:
-    values = _values(table, name)
-    return float(values.mean()) if len(values) else None
+def _verdict(features: tuple[FeatureDrift, ...], cameras: tuple[CameraFinding, ...]) -> Verdict:
+    if any(one.drifted for one in features) or any(one.is_alarm for one in cameras):
+        return "drifted"
+    return "steady" if any(one.drifted is not None for one in features) else "insufficient"

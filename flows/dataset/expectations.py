@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from flows.dataset.checks.check import Check, Evidence, Severity
+from flows.dataset.checks.check import Check, Evidence, Row, Severity, note_of
 from flows.dataset.checks.suite import check_tables, dataset_checks
 from flows.dataset.layout import Dataset
 from flows.dataset.manifest import Manifest
@@ -21,7 +21,13 @@ from flows.params_data import ValidateParams
 if TYPE_CHECKING:
     import pandas as pd
 
+    from flows.dataset.review_record import Review
+
 _SITE = "data_docs"
+_RESULTS = {
+    "result_format": "COMPLETE",
+    "return_unexpected_index_query": False,  # all failing rows listed once more
+}
 
 
 class Offender(BaseModel):
@@ -32,6 +38,10 @@ class Offender(BaseModel):
     file: str = Field(description="file, relative to the folder that holds the dataset")
     line: int = Field(description="line in that file; 0: the whole file")
     message: str = Field(description="what is wrong")
+    image: str = Field(
+        default="", description="image that it is about, relative to the dataset; empty: none in particular"
+    )
+    partner: str = Field(default="", description="image that it is compared with, relative to the dataset; empty: none")
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}" if self.line else self.file
@@ -46,21 +56,31 @@ class CheckResult(BaseModel):
     name: str = Field(description="short name of the check")
     title: str = Field(description="what must hold, as a sentence")
     severity: Severity = Field(description="stop: a failure ends the train; warn: it is only told")
+    threshold: str = Field(default="", description="the parameters that decide, with their values")
+    note: str = Field(default="", description="what could not be judged, and why")
     passed: bool = Field(description="nothing fails the check")
     num_checked: int = Field(description="files, lines, boxes or pairs that were looked at")
     num_failed: int = Field(description="how many of them fail")
-    offenders: tuple[Offender, ...] = Field(description="the first of those that fail")
+    offenders: tuple[Offender, ...] = Field(description="the worst of those that fail")
 
 
 def run_expectations(
-    dataset: Dataset, manifest: Manifest, params: ValidateParams, docs_dir: Path | None = None
+    dataset: Dataset,
+    manifest: Manifest,
+    params: ValidateParams,
+    docs_dir: Path | None = None,
+    review: Review | None = None,
 ) -> tuple[CheckResult, ...]:
     """Run all checks; write Data Docs into `docs_dir` (index.html), if given, replacing the ones that lie there.
 
+    Checks of what a reference model says run only with a `review`: without one their tables do not exist.
+
     Raises:
+        ParamsError: `params.severity` names a check that does not exist.
         RuntimeError: Great Expectations could not compute an expectation: a fault of the program, not of the data.
     """
-    checks, tables = dataset_checks(params), check_tables(Evidence(dataset, manifest, params))
+    tables = check_tables(Evidence(dataset, manifest, params, review))
+    checks = [check for check in dataset_checks(params) if check.table in tables]
     with replaced_folder(docs_dir) if docs_dir else nullcontext() as fresh, _quiet():
         outcomes = _run_suites(checks, tables, fresh)
     return tuple(
@@ -91,12 +111,24 @@ def _run_suites(
             name=name,
             validation_definitions=[context.validation_definitions.add(definition)],
             actions=[UpdateDataDocsAction(name="write", site_names=[_SITE])] if docs_dir else [],
-            result_format={"result_format": "COMPLETE"},
+            result_format=_RESULTS,
         )
-        run = context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": table})
+        run = context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": _indexed(table)})
         for validation in run.run_results.values():
             outcomes |= {item.expectation_config.meta["check"]: _outcome(item) for item in validation.results}
     return outcomes
+
+
+def _indexed(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with "POSITION: FILE:LINE" as index, which is what Data Docs show of rows that fail."""
+    columns = zip(table["file"], table["line"], strict=True)
+    return table.set_axis(
+        [f"{at}: {file}" + (f":{line}" if line else "") for at, (file, line) in enumerate(columns)], axis="index"
+    )
+
+
+def _position(index: str) -> int:
+    return int(index.partition(":")[0])
 
 
 def _context(docs_dir: Path | None) -> Any:
@@ -131,10 +163,16 @@ def _expectation(check: Check) -> Any:
     return getattr(expectations, check.expectation)(
         column=check.column,
         severity={"stop": "critical", "warn": "warning"}[check.severity],
-        notes=check.title,
+        description=_description(check),
         meta={"check": check.name},
         **check.arguments,
     )
+
+
+def _description(check: Check) -> str:
+    """What Data Docs show for the check, instead of what its expectation would say of itself."""
+    threshold = f", threshold {check.threshold}" if check.threshold else ""
+    return f"{check.title} ({check.name}: {check.severity}{threshold})"
 
 
 def _outcome(item: Any) -> dict[str, Any]:
@@ -146,20 +184,44 @@ def _outcome(item: Any) -> dict[str, Any]:
 
 def _result(check: Check, table: pd.DataFrame, outcome: Mapping[str, Any], max_offenders: int) -> CheckResult:
     judges_missing = "missing_count" not in outcome
-    failing = table.loc[list(outcome.get("unexpected_index_list") or [])]
-    offenders = tuple(
-        Offender(file=str(row["file"]), line=int(row["line"]), message=check.message(dict(row)))
-        for _, row in failing.head(max_offenders).iterrows()
-    )
+    failing = table.iloc[[_position(where) for where in outcome.get("unexpected_index_list") or []]]
     return CheckResult(
         name=check.name,
         title=check.title,
         severity=check.severity,
+        threshold=check.threshold,
+        note=note_of(table, check.name),
         passed=outcome["success"],
         num_checked=outcome["element_count"] - (0 if judges_missing else outcome["missing_count"]),
         num_failed=outcome["unexpected_count"],
-        offenders=offenders,
+        offenders=_offenders(check, failing, max_offenders),
     )
+
+
+def _offenders(check: Check, failing: pd.DataFrame, max_offenders: int) -> tuple[Offender, ...]:
+    if check.worst:
+        column, smallest_first = check.worst.removeprefix("-"), check.worst.startswith("-")
+        failing = failing.sort_values(column, ascending=smallest_first, kind="stable")
+    return tuple(_offender(check, row) for row in _rows(failing.head(max_offenders)))
+
+
+def _offender(check: Check, row: Row) -> Offender:
+    return Offender(
+        file=str(row["file"]),
+        line=int(row["line"]),
+        message=check.message(row),
+        image=_image(row, "image"),
+        partner=_image(row, "partner"),
+    )
+
+
+def _rows(table: pd.DataFrame) -> list[Row]:
+    return [dict(zip(table.columns, values, strict=True)) for values in table.itertuples(index=False, name=None)]
+
+
+def _image(row: Row, column: str) -> str:
+    image = row.get(column, "")
+    return image if isinstance(image, str) else ""
 
 
 @contextmanager

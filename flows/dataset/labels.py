@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import re
+import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +20,9 @@ _LINE_END = re.compile(r"\r\n|\n|\r")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _LARGEST = 1e6  # far beyond any pixel coordinate, and small enough to compute with
 _NAMES = ("cx", "cy", "width", "height")
+_LONGEST_WORD = 100  # no number needs more; the patterns above take quadratic time on what is no number
+_NUL_BYTES = "the line holds NUL bytes: was the file only half written?"
+_LARGEST_FILE = 16 * 2**20  # bytes; some 300,000 boxes
 
 
 @dataclass(frozen=True)
@@ -64,8 +69,8 @@ def parse_labels(
         words = line.split()
         if not words:
             continue
-        if message := _syntax_fault(words):
-            problems.append(LabelProblem(file, number, message))
+        if message := _syntax_fault(words, classes):
+            problems.append(LabelProblem(file, number, _NUL_BYTES if "\x00" in line else message))
         elif not 0 <= (class_id := int(words[0])) < num_classes:
             problems.append(LabelProblem(file, number, _class_fault(class_id, num_classes, classes), "label_class"))
         else:
@@ -75,20 +80,47 @@ def parse_labels(
 
 
 def read_labels(path: Path, classes: Sequence[str], file: str) -> tuple[list[LabelBox], list[LabelProblem]]:
-    """Read and parse the label file at `path`, named `file` in problems; wrong encodings are a problem, too.
+    """Read and parse the label file at `path`, named `file` in problems.
+
+    A file in another encoding than UTF-8, with or without a byte order mark, one that is far too large, or one that is
+    no regular file (a pipe would never end) is a problem, too.
 
     Raises:
         OSError: The file cannot be read.
     """
-    content = path.read_bytes()
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        return [], [LabelProblem(file, 0, "is a folder, pipe or device, not a file")]
+    if status.st_size > _LARGEST_FILE:
+        return [], [LabelProblem(file, 0, f"has {status.st_size / 2**20:,.0f} MiB: this is no label file")]
+    return parse_label_bytes(path.read_bytes(), classes, file)
+
+
+def parse_label_bytes(
+    content: bytes, classes: Sequence[str], file: str = ""
+) -> tuple[list[LabelBox], list[LabelProblem]]:
+    """Parse the bytes of a label file, named `file` in problems; another encoding than UTF-8 is a problem, too."""
+    if kind := _wide_encoding(content):
+        return [], [LabelProblem(file, 1, f"the text is {kind}; save the file as UTF-8")]
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = len(_LINE_END.split(content[: error.start].decode("latin-1")))
-        kind = "UTF-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "not UTF-8"
-        message = f"the text is {kind} (byte 0x{content[error.start]:02x}); save the file as UTF-8"
+        message = f"the text is not UTF-8 (byte 0x{content[error.start]:02x}); save the file as UTF-8"
         return [], [LabelProblem(file, line, message)]
     return parse_labels(text, len(classes), file, classes)
+
+
+def _wide_encoding(content: bytes) -> str:
+    """Which encoding of two or four bytes a character this is; empty if it is none."""
+    if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):  # the first begins like the one of UTF-16
+        return "UTF-32"
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "UTF-16"
+    for first in (0, 1):  # digits and blanks: every second byte is 0
+        if len(content) >= 4 and not any(content[first::2]) and all(content[1 - first :: 2]):
+            return "UTF-16 without a byte order mark"
+    return ""
 
 
 def format_labels(boxes: Iterable[LabelBox]) -> str:
@@ -102,23 +134,33 @@ def boxes_xyxy(boxes: Sequence[LabelBox], size_wh: tuple[int, int]) -> npt.NDArr
     return xywhn_to_xyxy(fractions, size_wh)
 
 
-def _syntax_fault(words: Sequence[str]) -> str:
+def _syntax_fault(words: Sequence[str], classes: Sequence[str]) -> str:
     """What is wrong with the words of a line apart from the class's range; empty if nothing is."""
     if len(words) != 5:
-        hint = {6: " (is the sixth a confidence? remove it)"}.get(len(words), "")
-        if len(words) > 6 and len(words) % 2:
-            hint = " (is this a polygon? export boxes)"
-        return f"{len(words)} columns, expected 5: class cx cy width height{hint}"
-    if not re.fullmatch(r"[+-]?[0-9]{1,18}", words[0]):
-        return f"class {_shown(words[0])} is not a whole number"
+        return f"{len(words)} columns, expected 5: class cx cy width height{_columns_hint(words)}"
+    if len(words[0]) > 19 or not re.fullmatch(r"[+-]?[0-9]{1,18}", words[0]):
+        hint = f" (write {classes.index(words[0])} for {words[0]})" if words[0] in classes else ""
+        return f"class {_shown(words[0])} is not a whole number{hint}"
     for name, word in zip(_NAMES, words[1:], strict=True):
-        if not _NUMBER.fullmatch(word):
-            return f"{name} {_shown(word)} is not a finite number"
+        if len(word) > _LONGEST_WORD or not _NUMBER.fullmatch(word):
+            hint = " (write a point, not a comma)" if re.fullmatch(r"[0-9]{0,18},[0-9]{1,18}", word) else ""
+            return f"{name} {_shown(word)} is not a finite number{hint}"
         value = float(word)
         if abs(value) > _LARGEST:
             return f"{name} {_shown(word)} is not a fraction of the frame"
         if name in ("width", "height") and value <= 0:
             return f"{name} {_shown(word)} is not above 0"
+    return ""
+
+
+def _columns_hint(words: Sequence[str]) -> str:
+    """What a line with another number of columns probably is."""
+    if len(words) == 6:
+        return " (is the sixth a confidence? remove it)"
+    if len(words) > 6 and len(words) % 2:
+        return f" (looks like a polygon of {len(words) // 2:,} points: export boxes)"
+    if len(words) == 1 and re.search("[,;]", words[0]):
+        return " (separate them by blanks, not by commas)"
     return ""
 
 

@@ -2,54 +2,26 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from flows.dataset.inspection import ImageFacts, inspect_image, unreadable
-from flows.dataset.labels import LabelBox, LabelProblem, boxes_xyxy, read_labels
-from flows.dataset.layout import IMAGE_SUFFIXES, Dataset, Frame
+from flows.dataset.layout import Dataset
+from flows.dataset.manifest_assembly import TableFile, write_thumbnail_header
+from flows.dataset.manifest_pass import folder_name, update_manifest
+from flows.dataset.manifest_tables import TABLES, THUMBNAILS, arrow_schema
 from flows.dataset.replacing import replaced_folder
 from flows.errors import DataError
-from flows.geometry import iou_xyxy, outside_px, touches_border
 from flows.progress import Progress, silent
 
 if TYPE_CHECKING:
     import pandas as pd
 
-THUMBNAILS = "thumbnails.npy"
-TABLES: dict[str, dict[str, str]] = {
-    "images": {
-        **dict.fromkeys(("image", "split", "camera", "clip", "time", "slice"), "str"),
-        "readable": "bool",
-        "error": "str",
-        "width": "int64",
-        "height": "int64",
-        "format": "str",
-        "num_bytes": "int64",
-        **dict.fromkeys(("sha256", "phash"), "str"),
-        **dict.fromkeys(("brightness", "contrast", "sharpness", "underexposed", "overexposed"), "float64"),
-        "orientation": "int64",
-        "num_boxes": "int64",
-    },
-    "boxes": {
-        **dict.fromkeys(("image", "split", "camera", "slice"), "str"),
-        "line": "int64",
-        "class_id": "int64",
-        "class_name": "str",
-        **dict.fromkeys(("x1", "y1", "x2", "y2", "width_px", "height_px", "outside_px"), "float64"),
-        "truncated": "bool",
-        "max_iou": "float64",
-        "max_iou_line": "int64",
-    },
-    "problems": {"file": "str", "line": "int64", "check": "str", "message": "str"},
-}
+__all__ = ["TABLES", "THUMBNAILS", "Manifest", "build_manifest", "read_manifest", "shown_path", "write_manifest"]
 
 
 @dataclass(frozen=True)
@@ -69,49 +41,37 @@ class Manifest:
     thumbnails: npt.NDArray[np.uint8]  # (num_images, 54, 96), grey, in the order of `images`; black if unreadable
 
 
-@dataclass(frozen=True)
-class _Findings:
-    """All that was found out about one frame."""
-
-    facts: ImageFacts
-    boxes: list[LabelBox]
-    problems: list[LabelProblem]
-    faults: list[tuple[str, int, str, str]]  # rows of the problems table
-
-
 def build_manifest(dataset: Dataset, num_workers: int = 0, progress: Progress = silent) -> Manifest:
-    """Read every image and label file once.
-
-    Threads, not processes: decoding, hashing and array arithmetic release the interpreter lock, and threads start at
-    once and stop with the process.
+    """The manifest of `dataset` in memory, made without a cache; `update_manifest` is the way for large sets.
 
     Args:
         dataset: What frames.csv lists.
         num_workers: Threads; 0 takes one per core.
-        progress: Told after every image.
+        progress: Told how many frames are done.
     """
-    findings: list[_Findings | None] = [None] * len(dataset.frames)
-    pool = ThreadPoolExecutor(num_workers or os.cpu_count() or 1)
-    try:
-        jobs = {pool.submit(_inspect_frame, dataset, frame): index for index, frame in enumerate(dataset.frames)}
-        for done, job in enumerate(as_completed(jobs), start=1):
-            findings[jobs[job]] = job.result()
-            progress(done, len(jobs), dataset.frames[jobs[job]].image)
-    finally:
-        pool.shutdown(cancel_futures=True)
-    return _tabulate(dataset, [found for found in findings if found is not None])
+    with tempfile.TemporaryDirectory(prefix="manifest-") as place:
+        folder = Path(place, "manifest")
+        update_manifest(dataset, folder, Path(place, "parts"), progress=progress, num_workers=num_workers)
+        manifest = read_manifest(folder)
+        return Manifest(manifest.images, manifest.boxes, manifest.problems, np.array(manifest.thumbnails))
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
     """Write one Parquet file per table into `folder`, which appears whole or not at all."""
+    import pyarrow as pa
+
     with replaced_folder(folder) as fresh:
-        np.save(fresh / THUMBNAILS, manifest.thumbnails)
+        with (fresh / THUMBNAILS).open("wb") as stream:
+            write_thumbnail_header(stream, len(manifest.thumbnails))
+            stream.write(np.ascontiguousarray(manifest.thumbnails, dtype=np.uint8).tobytes())
         for name in TABLES:
-            getattr(manifest, name).to_parquet(fresh / f"{name}.parquet", index=False)
+            rows = pa.Table.from_pandas(getattr(manifest, name), arrow_schema(name), preserve_index=False)
+            with TableFile(fresh, name) as file:
+                file.add(rows.replace_schema_metadata(None))
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read what `write_manifest` wrote. Raises DataError if it is missing, unreadable or of another version."""
+    """Read what was written. Raises DataError if it is missing, unreadable or of another version."""
     import pandas as pd
 
     tables: dict[str, pd.DataFrame] = {}
@@ -133,96 +93,4 @@ def read_manifest(folder: Path) -> Manifest:
 
 def shown_path(dataset: Dataset, relative: str) -> str:
     """How a file of the dataset is named to people: "data/labels/train/x.txt"."""
-    return str(PurePosixPath(dataset.root.resolve().name, relative))
-
-
-def _inspect_frame(dataset: Dataset, frame: Frame) -> _Findings:
-    path = dataset.root / frame.image
-    image_file, label_file = shown_path(dataset, frame.image), shown_path(dataset, frame.label)
-    faults: list[tuple[str, int, str, str]] = []
-    if path.is_file():
-        facts = inspect_image(path)
-    else:
-        facts = unreadable("the file is missing")
-    if not facts.readable:
-        faults.append((image_file, 0, "image_readable", facts.error))
-    try:
-        boxes, problems = read_labels(dataset.root / frame.label, dataset.classes, label_file)
-    except FileNotFoundError:
-        message = "the label file is missing: not labelled? (an empty file means no vehicles)"
-        return _Findings(facts, [], [], [*faults, (label_file, 0, "label_present", message)])
-    except OSError as error:
-        problem = LabelProblem(label_file, 0, f"cannot be read: {error.strerror}")
-        boxes, problems = [], [problem]
-    faults += [(problem.file, problem.line, problem.check, problem.message) for problem in problems]
-    return _Findings(facts, boxes, problems, faults)
-
-
-def _tabulate(dataset: Dataset, findings: Sequence[_Findings]) -> Manifest:
-    pairs = list(zip(dataset.frames, findings, strict=True))
-    images = [{**vars(frame), **vars(found.facts), "num_boxes": len(found.boxes)} for frame, found in pairs]
-    thumbnails = np.stack([found.facts.thumbnail for found in findings])
-    boxes = [row for frame, found in pairs if found.facts.readable for row in _box_rows(dataset.classes, frame, found)]
-    problems = [fault for found in findings for fault in found.faults]
-    problems += _strays(dataset)
-    return Manifest(
-        images=_table("images", images),
-        boxes=_table("boxes", boxes),
-        problems=_table("problems", [dict(zip(TABLES["problems"], row, strict=True)) for row in problems]),
-        thumbnails=thumbnails,
-    )
-
-
-def _table(name: str, rows: list[dict[str, Any]]) -> pd.DataFrame:
-    import pandas as pd
-
-    # columns by name and explicit types: an empty table has them, too
-    return pd.DataFrame(rows, columns=list(TABLES[name])).astype(TABLES[name])
-
-
-def _box_rows(classes: Sequence[str], frame: Frame, found: _Findings) -> Iterator[dict[str, Any]]:
-    size_wh = (found.facts.width, found.facts.height)
-    corners = boxes_xyxy(found.boxes, size_wh)  # (N, 4)
-    overlaps = iou_xyxy(corners, corners) - np.eye(len(corners))  # (N, N)
-    nearest = overlaps.argmax(axis=1) if len(corners) else np.zeros(0, dtype=np.int64)
-    truncated = touches_border(corners, size_wh)
-    for index, (box, xyxy, outside) in enumerate(zip(found.boxes, corners, outside_px(corners, size_wh), strict=True)):
-        overlap = max(float(overlaps[index, nearest[index]]), 0.0)
-        yield {
-            "image": frame.image,
-            "split": frame.split,
-            "camera": frame.camera,
-            "slice": frame.slice,
-            "line": box.line,
-            "class_id": box.class_id,
-            "class_name": classes[box.class_id],
-            **dict(zip(("x1", "y1", "x2", "y2"), xyxy, strict=True)),
-            "width_px": box.w * size_wh[0],
-            "height_px": box.h * size_wh[1],
-            "outside_px": outside,
-            "truncated": bool(truncated[index]),
-            "max_iou": overlap,
-            "max_iou_line": found.boxes[nearest[index]].line if overlap > 0 else 0,
-        }
-
-
-def _strays(dataset: Dataset) -> list[tuple[str, int, str, str]]:
-    """Files without a partner: label files that no frame has, images that frames.csv does not list."""
-    labels = {frame.label for frame in dataset.frames}
-    images = {frame.image for frame in dataset.frames}
-    rows = []
-    for relative in _files(dataset.root, "labels"):
-        if relative.endswith(".txt") and relative not in labels:
-            rows.append((shown_path(dataset, relative), 0, "label_orphan", "belongs to no frame of frames.csv"))
-    for relative in _files(dataset.root, "images"):
-        if relative.lower().endswith(IMAGE_SUFFIXES) and relative not in images:
-            rows.append((shown_path(dataset, relative), 0, "image_unlisted", "frames.csv does not list this image"))
-    return rows
-
-
-def _files(root: Path, folder: str) -> list[str]:
-    found = []
-    for where, folders, names in os.walk(root / folder):  # follows no links, so link loops are harmless
-        folders.sort()
-        found += [(Path(where) / name).relative_to(root).as_posix() for name in sorted(names) if name[:1] != "."]
-    return found
+    return str(PurePosixPath(folder_name(dataset), relative))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from flows.dataset.expectations import CheckResult, run_expectations
 from flows.dataset.layout import SPLITS, Dataset
 from flows.dataset.manifest import Manifest
+from flows.dataset.review_record import Review
 from flows.dataset.validation_page import validation_page
 from flows.params_data import ValidateParams
 
@@ -40,10 +42,17 @@ class ValidationReport(BaseModel):
 
 
 def validate_dataset(
-    dataset: Dataset, manifest: Manifest, params: ValidateParams, docs_dir: Path | None = None
+    dataset: Dataset,
+    manifest: Manifest,
+    params: ValidateParams,
+    docs_dir: Path | None = None,
+    review: Review | None = None,
 ) -> ValidationReport:
-    """Judge the manifest of a dataset; Data Docs of Great Expectations go into `docs_dir`, if given."""
-    checks = run_expectations(dataset, manifest, params, docs_dir)
+    """Judge the manifest of a dataset, and what a reference model says of its labels, where one was asked.
+
+    Data Docs of Great Expectations go into `docs_dir`, if given.
+    """
+    checks = run_expectations(dataset, manifest, params, docs_dir, review)
     images, boxes = manifest.images, manifest.boxes
     clips = images[images["clip"] != ""]
     return ValidationReport(
@@ -71,8 +80,8 @@ def validate_dataset(
 
 
 def _counts(column: Iterable[str], names: Sequence[str]) -> dict[str, int]:
-    values = list(column)
-    return {name: values.count(name) for name in names}
+    counted = Counter(column)
+    return {name: counted[name] for name in names}
 
 
 def _sentence(checks: Sequence[CheckResult], num_images: int, num_boxes: int) -> str:

@@ -9,6 +9,24 @@ from pydantic import BaseModel, ConfigDict, Field
 from flows.weights import digest_state, read_weights
 
 
+class DataDifferenceSummary(BaseModel):
+    """How the data of a training differ from the champion's. The numbers are null where that cannot be said."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sentence: str = Field(description="the difference, or why it cannot be said")
+    champion_data: str | None = Field(default=None, description="data version that the champion was trained on")
+    frames_added: int | None = Field(default=None, description="frames that the champion's data lack")
+    frames_removed: int | None = Field(default=None, description="frames that only the champion's data have")
+    frames_changed: int | None = Field(default=None, description="frames of the same name with other pixels")
+    frames_moved: int | None = Field(default=None, description="frames in another split")
+    frames_relabelled: int | None = Field(default=None, description="frames in both whose boxes differ")
+    classes_added: tuple[str, ...] = Field(default=(), description="classes that the champion's data lack")
+    classes_removed: tuple[str, ...] = Field(default=(), description="classes that only the champion's data have")
+    cameras_added: tuple[str, ...] = Field(default=(), description="cameras that the champion's data lack")
+    cameras_removed: tuple[str, ...] = Field(default=(), description="cameras that only the champion's data have")
+
+
 class TrainReport(BaseModel):
     """One finished training."""
 
@@ -35,6 +53,10 @@ class TrainReport(BaseModel):
     precision: str = Field(description="arithmetic of the training: fp32 or bf16")
     num_threads: int = Field(description="threads of PyTorch; on a CPU the rounding of sums depends on them")
     mlflow_run_id: str | None = Field(default=None, description="run that holds the metrics of each epoch")
+    data_version: str | None = Field(default=None, description="md5 of the data as data.dvc names it")
+    data_difference: DataDifferenceSummary | None = Field(
+        default=None, description="how the data differ from the champion's; null from the training process itself"
+    )
 
 
 def weights_digest(path: Path) -> str:

@@ -61,7 +61,7 @@ def test_gallery_shows_each_frame_with_its_boxes(scene, params) -> None:
     head, encoded = pictures[0].data_uri.split(",")
     drawn = Image.open(io.BytesIO(base64.b64decode(encoded)))
     assert head == "data:image/jpeg;base64"
-    assert drawn.size == (480, 480)
+    assert drawn.size == (320, 320)
     assert np.asarray(drawn).std() > 5  # something was drawn on the even grey
     assert pictures[0].data_uri in evaluation_page(report, pictures)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
+import pyarrow.parquet
 import pytest
 from PIL import Image
 
@@ -29,14 +30,14 @@ def problems_of(root: Path) -> list[tuple[str, int, str, str]]:
 def test_a_sound_dataset_has_rows_for_all_and_no_problem(sound_dataset: Path) -> None:
     dataset, calls = read_dataset(sound_dataset), []
     manifest = build_manifest(dataset, 2, lambda done, total, note: calls.append((done, total)))
-    assert calls == [(done, 12) for done in range(1, 13)]
+    assert calls[-1] == (12, 12) and calls == sorted(calls)
     assert list(manifest.images["image"]) == [frame.image for frame in dataset.frames]
     assert manifest.images["readable"].all() and (manifest.images["num_boxes"] == 3).all()
     assert len(manifest.boxes) == 36 and len(manifest.problems) == 0
     row = manifest.images.iloc[0]
     content = (sound_dataset / IMAGE).read_bytes()
     assert (row.width, row.height, row.format, row.camera, row.time) == (96, 64, "JPEG", "cam1", dataset.frames[0].time)
-    assert row.brightness == image_features(decode_rgb(content)[0])["brightness"]
+    assert row.brightness == pytest.approx(image_features(decode_rgb(content)[0])["brightness"], abs=0.5)
 
 
 def test_boxes_are_in_pixels_with_their_line(sound_dataset: Path) -> None:
@@ -58,7 +59,7 @@ def _truncate(path: Path) -> None:
         (lambda path: path.write_bytes(b""), "the file is empty"),
         (lambda path: path.write_bytes(b"no image"), "no image of a known format"),
         (lambda path: path.unlink(), "the file is missing"),
-        (lambda path: (path.unlink(), path.mkdir()), "the file is missing"),
+        (lambda path: (path.unlink(), path.mkdir()), "this is a folder, not a file"),
     ],
 )
 def test_a_broken_image_is_a_problem_with_the_reason(
@@ -156,7 +157,7 @@ def test_a_failure_while_writing_leaves_the_old_manifest(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(pd.DataFrame, "to_parquet", full)
+        patch.setattr(pyarrow.parquet.ParquetWriter, "write_table", full)
         with pytest.raises(OSError, match="No space"):
             write_manifest(manifest, tmp_path / "manifest")
     assert len(read_manifest(tmp_path / "manifest").images) == 12
