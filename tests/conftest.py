@@ -15,6 +15,7 @@ for variable in (
     "MLFLOW_TRACKING_URI",
     "PREFECT_API_URL",
     "TCA_HOME",
+    "TCA_TASK_RUNNER",
     "DVC_STAGE",
     "DETECTOR_DRILL",
     "DETECTOR_RECORD_DIR",

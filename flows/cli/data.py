@@ -114,7 +114,10 @@ def diff(
 def history(as_json: AsJson = False) -> None:
     """Every version of data/ in git's history, newest first, with the models that were trained on it."""
     import json
+    import os
 
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # a registry that does not answer is only a note here
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
     from flows.data_history import history_text, read_data_history
 
     found = read_data_history(_project())

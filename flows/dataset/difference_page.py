@@ -12,7 +12,7 @@ from flows.dataset.difference_boxes import BoxChange, Xywhn
 from flows.dataset.pictures import Cell, Detail, Mark, contact_sheet, picture_uri
 from flows.dataset.snapshot import Snapshot
 from flows.geometry import xywhn_to_xyxy
-from flows.page import PALETTE, Picture, contents, figure, gallery, page, section, table, tiles
+from flows.page import PALETTE, Picture, contents, figure, gallery, legend, page, section, table, tiles
 
 MAX_PICTURES = 24
 _MAX_ROWS = 200
@@ -102,13 +102,9 @@ def _pairs(frames: Sequence[FrameDifference], before: Snapshot, after: Snapshot,
             sides.append(picture_uri(Cell(path, image, _changed_marks(path, frame.boxes, side)), detail))
         caption = f"{frame.after}: {_told(frame.boxes) or 'other pixels'}"
         pictures.append(Picture(tuple(sides), f"{frame.after} before and after", caption))
-    colours = "; ".join(f"{kind}: {word}" for kind, word in _legend().items()) if any(f.boxes for f in frames) else ""
-    note = f'<p class="note">Left before, right after. {_caption(frames, len(shown))} {colours}</p>'
+    colours = {_WORDS[kind]: colour for kind, colour in _COLOUR.items()} if any(frame.boxes for frame in shown) else {}
+    note = f'<p class="note">Left before, right after. {_caption(frames, len(shown))}</p>{legend(colours)}'
     return note + gallery(pictures)
-
-
-def _legend() -> dict[str, str]:
-    return {"green": "added", "red": "removed", "orange": "moved", "pink": "another class"}
 
 
 def _told(boxes: Sequence[BoxChange]) -> str:

@@ -63,6 +63,9 @@ def read_dataset(root: Path) -> Dataset:
     """
     if not root.is_dir():
         raise DataError(f"there is no dataset at {root}", MAKE_DATA)
+    for path in (root / DATA_YAML, root / FRAMES_CSV):
+        if path.is_fifo():  # reading it would wait for ever
+            raise DataError(f"{path} is a named pipe", f"Expected a file. {MAKE_DATA}")
     return Dataset(root, read_classes(root / DATA_YAML), _read_frames(root / FRAMES_CSV))
 
 
@@ -148,10 +151,13 @@ def write_frames(root: Path, frames: Iterable[Frame]) -> None:
     root.mkdir(parents=True, exist_ok=True)
     path = root / FRAMES_CSV
     temporary = path.with_name(f".{path.name}.part")
+    rows = [[getattr(frame, column) for column in FRAME_COLUMNS] for frame in frames]
+    # The writer leaves a bare carriage return unquoted, and the reader takes it for the end of a line.
+    quoting = csv.QUOTE_ALL if any("\r" in cell for row in rows for cell in row) else csv.QUOTE_MINIMAL
     with temporary.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
+        writer = csv.writer(stream, lineterminator="\n", quoting=quoting)
         writer.writerow(FRAME_COLUMNS)
-        writer.writerows([getattr(frame, column) for column in FRAME_COLUMNS] for frame in frames)
+        writer.writerows(rows)
     temporary.replace(path)
 
 

@@ -66,7 +66,9 @@ class TableFile:
 
     def add(self, table: pa.Table) -> None:
         """Append rows; columns are brought into order and type."""
-        self._waiting.append(table.select(self._schema.names).cast(self._schema))
+        # a copy: the rows are views into a mapped part, which would stay in memory with its thumbnails
+        copied = table.select(self._schema.names).take(np.arange(len(table)))
+        self._waiting.append(copied.cast(self._schema))
         self._num_waiting += len(table)
         if self._num_waiting >= _ROW_GROUP:
             self._flush(least=_ROW_GROUP)

@@ -139,3 +139,11 @@ def test_writing_never_goes_through_a_hard_link(tmp_path: Path) -> None:
     os.link(cached, tmp_path / FRAMES_CSV)
     write_frames(tmp_path, [Frame("images/val/a.jpg", "val", "c", "1", "", "day")])
     assert cached.read_text() == "what DVC keeps"
+
+
+@pytest.mark.parametrize("name", ["data.yaml", "frames.csv"])
+def test_a_named_pipe_is_refused_and_not_waited_for(sound_dataset: Path, name: str) -> None:
+    (sound_dataset / name).unlink()
+    os.mkfifo(sound_dataset / name)
+    with pytest.raises(DataError, match=f"{name} is a named pipe"):
+        read_dataset(sound_dataset)
