@@ -26,11 +26,11 @@ import numpy.typing as npt
 from benchmarks.drift_faults import BLUR_SIGMA_PX, RELABELLED, SHIFT, Variants, prepare
 from benchmarks.report import ROOT, Result, median, new_parser, publish, read_machine, read_versions
 from bentos.detector.contract import file_sha256
-from flows.dataset.drift import DriftReport, measure_drift
-from flows.dataset.drift_embeddings import join_embeddings
-from flows.dataset.framing import UNKNOWN_CAMERA
+from flows.dataset.drift.drift import DriftReport, measure_drift
+from flows.dataset.drift.embeddings import join_embeddings
+from flows.dataset.formats.framing import UNKNOWN_CAMERA
 from flows.dataset.layout import read_dataset
-from flows.dataset.scene import render_dataset
+from flows.dataset.rendering.scene import render_dataset
 from flows.machine import count_cores
 from flows.params_data import MonitorParams
 from flows.params_file import read_params

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from flows.dataset.drift_samples import Sample, describe_frames
-from flows.dataset.embeddings import embed_images
-from flows.dataset.inspection import decode_rgb
+from flows.dataset.drift.backbone import embed_images
+from flows.dataset.drift.samples import Sample, describe_frames
 from flows.dataset.layout import Dataset
-from flows.dataset.manifest import Manifest, build_manifest
+from flows.dataset.manifest.inspection import decode_rgb
+from flows.dataset.manifest.manifest import Manifest, build_manifest
 from flows.machine import count_cores
 
 Frames = npt.NDArray[np.uint8]

@@ -21,10 +21,10 @@ import simplejpeg
 
 from benchmarks.report import ROOT, Result, median, new_parser, publish, read_machine, read_versions
 from bentos.detector.imaging import decode_image
-from flows.dataset.decoding import decode_grey, decode_rgb
 from flows.dataset.layout import Dataset, Frame, read_dataset, write_data_yaml, write_frames
-from flows.dataset.manifest_pass import update_manifest
-from flows.dataset.scene import render_dataset
+from flows.dataset.manifest.decoding import decode_grey, decode_rgb
+from flows.dataset.manifest.update import update_manifest
+from flows.dataset.rendering.scene import render_dataset
 from flows.machine import count_cores
 from flows.params_file import read_params
 

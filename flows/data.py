@@ -7,9 +7,9 @@ from pathlib import Path
 from flows.adapters.data_versions_checkout import interrupted_checkout
 from flows.adapters.versioning import add_data, read_staleness_of_data, require_repository
 from flows.console import Console
-from flows.dataset.imports import Format, import_dataset
-from flows.dataset.mapping import mapping_from_csv, mapping_from_regex, no_mapping
-from flows.dataset.scene import render_dataset
+from flows.dataset.formats.imports import Format, import_dataset
+from flows.dataset.formats.mapping import mapping_from_csv, mapping_from_regex, no_mapping
+from flows.dataset.rendering.scene import render_dataset
 from flows.errors import Conflict, InputError
 from flows.params_file import read_params
 from flows.provenance import read_data_md5

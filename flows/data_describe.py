@@ -7,7 +7,7 @@ from typing import Any
 from flows.adapters.data_versions import Introduction, VersionFiles, introduction_of, list_missing, size_of
 from flows.console import Console
 from flows.data_versions import open_snapshot, open_working, recorded_version, snapshot_of, version_of
-from flows.dataset.description import DataDescription, describe_snapshot, description_lines
+from flows.dataset.versions.description import DataDescription, describe_snapshot, description_lines
 from flows.settings import Project
 
 console = Console()

@@ -9,10 +9,10 @@ from flows.adapters.data_versions import VersionFiles, open_version
 from flows.adapters.registry import ModelVersion
 from flows.console import Console
 from flows.data_versions import named, open_snapshot, open_working, snapshot_of, version_of
-from flows.dataset.difference import DataDifference, compare_snapshots
-from flows.dataset.difference_page import difference_page, frames_to_draw
-from flows.dataset.pictures import Detail
-from flows.dataset.snapshot import Snapshot
+from flows.dataset.report.pictures import Detail
+from flows.dataset.versions.difference import DataDifference, compare_snapshots
+from flows.dataset.versions.page import difference_page, frames_to_draw
+from flows.dataset.versions.snapshot import Snapshot
 from flows.errors import TcaError
 from flows.progress import Progress, silent
 from flows.settings import Project

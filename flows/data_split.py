@@ -5,10 +5,10 @@ from __future__ import annotations
 from flows.adapters.versioning import add_data, read_staleness_of_data, require_repository
 from flows.console import Console
 from flows.dataset.layout import read_dataset
-from flows.dataset.manifest import build_manifest
-from flows.dataset.relocation import relocate, resplit_frames
-from flows.dataset.repair import group_frames, propose_split
-from flows.dataset.split_report import SplitChange, split_change, table_lines, write_proposal
+from flows.dataset.leakage.relocation import relocate, resplit_frames
+from flows.dataset.leakage.repair import group_frames, propose_split
+from flows.dataset.leakage.split_report import SplitChange, split_change, table_lines, write_proposal
+from flows.dataset.manifest.manifest import build_manifest
 from flows.errors import Conflict
 from flows.params_file import read_params
 from flows.provenance import read_data_md5

@@ -12,7 +12,7 @@ from flows.adapters.data_versions import (
 )
 from flows.adapters.registry import Registry, read_pointer
 from flows.dataset.layout import DATA_YAML, FRAMES_CSV
-from flows.dataset.snapshot import Snapshot, read_snapshot
+from flows.dataset.versions.snapshot import Snapshot, read_snapshot
 from flows.errors import InputError, ProjectError
 from flows.params_file import read_params
 from flows.progress import Progress, silent

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from flows.dataset.drift import DriftReport, measure_drift
-from flows.dataset.drift_batch import batch_sample
-from flows.dataset.drift_embeddings import embed_samples, without_embeddings
-from flows.dataset.drift_page import drift_page
-from flows.dataset.drift_samples import Sample, record_sample, split_sample
-from flows.dataset.drift_sentences import drifted_names
+from flows.dataset.drift.batch import batch_sample
+from flows.dataset.drift.drift import DriftReport, measure_drift
+from flows.dataset.drift.embeddings import embed_samples, without_embeddings
+from flows.dataset.drift.page import drift_page
+from flows.dataset.drift.samples import Sample, record_sample, split_sample
+from flows.dataset.drift.sentences import drifted_names
+from flows.dataset.formats.mapping import mapping_from_regex, no_mapping
 from flows.dataset.layout import DATA_YAML, SPLITS, read_classes
-from flows.dataset.manifest import read_manifest
-from flows.dataset.mapping import mapping_from_regex, no_mapping
+from flows.dataset.manifest.manifest import read_manifest
 from flows.errors import InputError
 from flows.settings import Project
 from flows.stage import StageRun, main, stage

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from bentos.detector.contract import EngineSpec, InputSpec, ModelSpec, Thresholds, file_sha256
 from bentos.detector.detector import Detector
 from bentos.detector.errors import LoadError
-from flows.dataset.review_objects import LOW_CONF
+from flows.dataset.review.objects import LOW_CONF
 from flows.errors import CheckpointError
 from flows.exporting.graph import DetectorGraph, num_anchors
 from flows.exporting.parity import reference_detector

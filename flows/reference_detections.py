@@ -15,7 +15,7 @@ import numpy as np
 from bentos.detector.detector import Detector
 from bentos.detector.errors import RequestError
 from flows.comparison.predictions import detect_frames
-from flows.dataset.review_objects import LOW_CONF, Detected
+from flows.dataset.review.objects import LOW_CONF, Detected
 from flows.progress import Progress, silent
 from flows.reference import ReferenceModel, Shape, max_detections
 

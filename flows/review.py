@@ -10,11 +10,11 @@ from typing import Literal
 
 from flows.console import Console
 from flows.dataset.layout import Dataset, read_dataset
-from flows.dataset.manifest import Manifest, build_manifest
-from flows.dataset.review import Review, Witness, review_labels
-from flows.dataset.review_classes import map_classes
-from flows.dataset.review_page import review_page
-from flows.dataset.review_record import KINDS, Case
+from flows.dataset.manifest.manifest import Manifest, build_manifest
+from flows.dataset.review.classes import map_classes
+from flows.dataset.review.page import review_page
+from flows.dataset.review.record import KINDS, Case
+from flows.dataset.review.review import Review, Witness, review_labels
 from flows.errors import CheckpointError, InputError
 from flows.params_data import ReviewParams
 from flows.params_file import read_params

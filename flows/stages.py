@@ -8,14 +8,14 @@ from typing import Any
 from flows.errors import InputError
 
 REPORT_MODELS = {
-    "validate": "flows.dataset.validation:ValidationReport",
+    "validate": "flows.dataset.report.validation:ValidationReport",
     "train": "flows.training.reproducibility:TrainReport",
     "tune": "flows.training.search:TuneReport",
     "export": "flows.exporting.report:ExportReport",
     "evaluate": "flows.evaluate:EvaluationRecord",
     "package": "flows.package:PackageReport",
     "promote": "flows.rollout.report:PromotionReport",
-    "monitor": "flows.dataset.drift:DriftReport",
+    "monitor": "flows.dataset.drift.drift:DriftReport",
     "release": "flows.release:ReleaseReport",
 }
 TRACKED_STAGES = ("validate", "train", "export", "evaluate", "package")

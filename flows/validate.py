@@ -6,10 +6,10 @@ import time
 
 from flows.dataset.checks.suite import dataset_checks
 from flows.dataset.layout import Dataset, read_dataset
-from flows.dataset.manifest import Manifest, read_manifest
-from flows.dataset.manifest_pass import update_manifest
-from flows.dataset.review_record import Review
-from flows.dataset.validation import ValidationReport, validate_dataset, validation_page
+from flows.dataset.manifest.manifest import Manifest, read_manifest
+from flows.dataset.manifest.update import update_manifest
+from flows.dataset.report.validation import ValidationReport, validate_dataset, validation_page
+from flows.dataset.review.record import Review
 from flows.review import review_manifest, write_review
 from flows.stage import StageRun, main, stage
 from flows.validation_record import record_validation, write_page

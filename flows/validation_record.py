@@ -10,10 +10,10 @@ import json
 import tempfile
 from pathlib import Path
 
-from flows.dataset.manifest import Manifest
-from flows.dataset.manifest_summary import manifest_summary
-from flows.dataset.validation import ValidationReport
-from flows.dataset.validation_markdown import validation_markdown
+from flows.dataset.manifest.manifest import Manifest
+from flows.dataset.manifest.summary import manifest_summary
+from flows.dataset.report.markdown import validation_markdown
+from flows.dataset.report.validation import ValidationReport
 from flows.stage import StageRun, console, write_report
 
 

@@ -12,7 +12,7 @@ from flows import data_split
 from flows.cli.data import app
 from flows.data_split import split_data
 from flows.dataset.layout import read_dataset
-from flows.dataset.scene import render_dataset
+from flows.dataset.rendering.scene import render_dataset
 from flows.errors import Conflict
 from flows.params_data import RenderParams
 from flows.settings import Project

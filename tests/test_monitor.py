@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from bentos.detector.recorder import FeatureRecord
-from flows.dataset.manifest import TABLES, Manifest, write_manifest
+from flows.dataset.manifest.manifest import TABLES, Manifest, write_manifest
 from flows.errors import DataError, InputError
 from flows.monitor import DRIFT_EVENT, find_weights, monitor
 from flows.settings import Project

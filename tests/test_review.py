@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from bentos.detector.contract import EngineSpec, InputSpec, ModelSpec, Thresholds, write_spec
 from flows import reference_detections
 from flows.dataset.layout import SPLITS, Dataset, Frame, read_dataset, write_data_yaml, write_frames
-from flows.dataset.manifest import Manifest, build_manifest
-from flows.dataset.review_objects import LOW_CONF
+from flows.dataset.manifest.manifest import Manifest, build_manifest
+from flows.dataset.review.objects import LOW_CONF
 from flows.errors import CheckpointError, InputError
 from flows.params_data import ReviewParams
 from flows.params_file import read_params

@@ -11,9 +11,9 @@ import pytest
 from flows import validation_record
 from flows.adapters.registry import Registry
 from flows.console import Step
-from flows.dataset.expectations import CheckResult, Offender
-from flows.dataset.manifest import TABLES, Manifest
-from flows.dataset.validation import ValidationReport
+from flows.dataset.checks.expectations import CheckResult, Offender
+from flows.dataset.manifest.manifest import TABLES, Manifest
+from flows.dataset.report.validation import ValidationReport
 from flows.errors import OutsideError
 from flows.params_file import read_params
 from flows.provenance import collect_provenance

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from benchmarks.report import ROOT
-from flows.dataset.scene import render_dataset
+from flows.dataset.rendering.scene import render_dataset
 from flows.params_file import read_params
 
 NUM_FRAMES = 32

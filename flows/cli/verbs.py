@@ -33,7 +33,7 @@ HELP = {
     "export": "Build every engine this machine can, prove each against PyTorch, take the fastest that loses little.",
     "evaluate": "Compare challenger and champion on the same frozen frames.",
     "package": "Build the bento and register the version.",
-    "monitor": "Compare recorded production frames with the training reference.",
+    "monitor": "Compare production, a split or a new batch with the training reference; name cameras that moved.",
 }
 
 
@@ -42,7 +42,7 @@ def add_to(app: typer.Typer) -> None:
     for name in ("validate", "train", "tune", "export", "evaluate", "package"):
         app.command(name, help=HELP[name])(export if name == "export" else _command(name))
     app.command("promote", help="Bring the challenger to the throne under live traffic, on evidence.")(promote)
-    app.command("monitor", help=HELP["monitor"])(_command("monitor"))
+    app.command("monitor", help=HELP["monitor"])(monitor)
     app.command("release", help="The whole train: validate, train, export, evaluate, package, promote.")(release)
 
 
@@ -70,6 +70,26 @@ def promote(
 ) -> None:
     """Promote the registered challenger."""
     run_flow("promote", overrides, force, as_json, drill=drill)
+
+
+def monitor(
+    reference: Annotated[
+        str,
+        typer.Option(metavar="FRAMES", help="What to compare with: train, val, test, records[:FOLDER] or a folder."),
+    ] = "train",
+    current: Annotated[str, typer.Option(metavar="FRAMES", help="What to judge; the same choices.")] = "records",
+    regex: Annotated[
+        str,
+        typer.Option(
+            metavar="PATTERN", help="Where paths of a folder name camera, clip, slice: as in tca data import."
+        ),
+    ] = "",
+    overrides: Overrides = [],  # noqa: B006 - typer copies it
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two sets of frames."""
+    run_flow("monitor", overrides, force, as_json, reference=reference, current=current, regex=regex)
 
 
 def release(

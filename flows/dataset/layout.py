@@ -153,9 +153,9 @@ def write_frames(root: Path, frames: Iterable[Frame]) -> None:
     temporary = path.with_name(f".{path.name}.part")
     rows = [[getattr(frame, column) for column in FRAME_COLUMNS] for frame in frames]
     # The writer leaves a bare carriage return unquoted, and the reader takes it for the end of a line.
-    quoting = csv.QUOTE_ALL if any("\r" in cell for row in rows for cell in row) else csv.QUOTE_MINIMAL
+    needs_quotes = any("\r" in cell for row in rows for cell in row)
     with temporary.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n", quoting=quoting)
+        writer = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL if needs_quotes else csv.QUOTE_MINIMAL)
         writer.writerow(FRAME_COLUMNS)
         writer.writerows(rows)
     temporary.replace(path)

@@ -8,7 +8,7 @@ import pytest
 from benchmarks.drift import FURTHER, LISTED, SILENCE, halves, run_trial, wilson
 from benchmarks.drift_faults import prepare
 from flows.dataset.layout import read_dataset
-from flows.dataset.scene import render_dataset
+from flows.dataset.rendering.scene import render_dataset
 from flows.params_data import MonitorParams, RenderParams
 
 PARAMS = MonitorParams(

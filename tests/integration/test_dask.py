@@ -16,7 +16,7 @@ from prefect import flow, task
 from flows import task_runners
 from flows.adapters.processes import find_free_port
 from flows.dataset.layout import Dataset, Frame, read_dataset, write_data_yaml, write_frames
-from flows.dataset.manifest_pass import PassSummary, update_manifest
+from flows.dataset.manifest.update import PassSummary, update_manifest
 from flows.errors import DataError, EngineUnavailable, ServiceError
 from flows.settings import TaskRunnerChoice
 from flows.task_runners import map_over

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from flows.dataset.checks.check import BETWEEN, NULL, Check, Evidence, root_name, stated, told
 from flows.dataset.layout import DATA_YAML, SPLITS, Dataset
-from flows.dataset.manifest import Manifest
+from flows.dataset.manifest.manifest import Manifest
 from flows.params_data import LabelParams, ValidateParams
 
 if TYPE_CHECKING:

@@ -9,14 +9,14 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any, Literal
 
 from flows.dataset.layout import Dataset
-from flows.dataset.manifest import Manifest
+from flows.dataset.manifest.manifest import Manifest
 from flows.errors import ParamsError
 from flows.params_data import ValidateParams
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from flows.dataset.review_record import Review
+    from flows.dataset.review.record import Review
 
 Severity = Literal["stop", "warn"]
 Row = dict[str, Any]

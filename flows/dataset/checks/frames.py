@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from flows.dataset.checks.check import BETWEEN, NULL, Check, Evidence, Row, add_note, root_name, stated, told
 from flows.dataset.checks.turning import turning_evidence
-from flows.dataset.framing import UNKNOWN_CAMERA
-from flows.dataset.manifest import Manifest
+from flows.dataset.formats.framing import UNKNOWN_CAMERA
+from flows.dataset.manifest.manifest import Manifest
 from flows.params_data import LabelParams, ValidateParams
 
 if TYPE_CHECKING:

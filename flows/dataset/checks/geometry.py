@@ -9,7 +9,7 @@ import numpy as np
 from flows.dataset.checks.check import BETWEEN, NULL, Check, Evidence, Row, add_note, root_name, stated, told
 from flows.dataset.checks.shapes import MEASURES, learn_shapes
 from flows.dataset.layout import Dataset
-from flows.dataset.manifest import Manifest
+from flows.dataset.manifest.manifest import Manifest
 from flows.geometry import iou_xyxy
 from flows.params_data import LabelParams, ValidateParams
 

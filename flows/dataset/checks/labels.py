@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flows.dataset.checks.check import NULL, Check, Evidence, root_name, stated, told
-from flows.dataset.framing import UNKNOWN_CAMERA
+from flows.dataset.formats.framing import UNKNOWN_CAMERA
 from flows.dataset.layout import Dataset
-from flows.dataset.manifest import Manifest
+from flows.dataset.manifest.manifest import Manifest
 from flows.params_data import ValidateParams
 
 if TYPE_CHECKING:

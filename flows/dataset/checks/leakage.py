@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from flows.dataset.checks.check import BETWEEN, NULL, Check, Evidence, Row, root_name, stated, told
-from flows.dataset.duplicates import near_duplicates
-from flows.dataset.kinship import alike_by_nature, is_named
 from flows.dataset.layout import FRAMES_CSV, SPLITS
-from flows.dataset.scenes import NO_SCENE, find_scenes
+from flows.dataset.leakage.duplicates import near_duplicates
+from flows.dataset.leakage.kinship import alike_by_nature, is_named
+from flows.dataset.leakage.scenes import NO_SCENE, find_scenes
 from flows.params_data import ValidateParams
 
 if TYPE_CHECKING:

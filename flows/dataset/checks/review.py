@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from flows.dataset.checks.check import NULL, Check, Evidence, add_note, stated, told
-from flows.dataset.review_record import Case, Kind, Review
+from flows.dataset.review.record import Case, Kind, Review
 from flows.params_data import ValidateParams
 
 if TYPE_CHECKING:

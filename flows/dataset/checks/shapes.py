@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flows.dataset.checks.check import Row
-from flows.dataset.framing import UNKNOWN_CAMERA
+from flows.dataset.formats.framing import UNKNOWN_CAMERA
 from flows.params_data import LabelParams
 
 if TYPE_CHECKING:

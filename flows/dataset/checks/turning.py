@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flows.dataset.manifest import Manifest
+from flows.dataset.manifest.manifest import Manifest
 from flows.params_data import LabelParams
 
 if TYPE_CHECKING:

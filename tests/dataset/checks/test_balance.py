@@ -11,7 +11,7 @@ import pytest
 from flows.dataset.checks.balance import balance_tables
 from flows.dataset.checks.check import Evidence
 from flows.dataset.layout import SPLITS, Dataset
-from flows.dataset.manifest import TABLES, Manifest
+from flows.dataset.manifest.manifest import TABLES, Manifest
 from flows.params_data import LabelParams
 from flows.params_file import read_params
 

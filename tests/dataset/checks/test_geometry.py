@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from flows.dataset.checks.check import Evidence
 from flows.dataset.checks.geometry import geometry_checks, geometry_tables
 from flows.dataset.layout import Dataset, Frame
-from flows.dataset.manifest import TABLES, Manifest
+from flows.dataset.manifest.manifest import TABLES, Manifest
 from flows.geometry import iou_xyxy
 from flows.params_file import read_params
 

@@ -12,10 +12,10 @@ from PIL import Image
 
 from flows.dataset.checks.check import Evidence
 from flows.dataset.checks.leakage import leakage_checks, leakage_tables
-from flows.dataset.framing import UNKNOWN_CAMERA
+from flows.dataset.formats.framing import UNKNOWN_CAMERA
 from flows.dataset.layout import Frame, read_dataset, write_frames
-from flows.dataset.manifest import build_manifest
-from flows.dataset.scene import render_dataset
+from flows.dataset.manifest.manifest import build_manifest
+from flows.dataset.rendering.scene import render_dataset
 from flows.params_data import RenderParams
 from flows.params_file import read_params
 

@@ -7,10 +7,10 @@ import pytest
 
 from flows.dataset.checks.check import Evidence, note_of
 from flows.dataset.checks.review import review_checks, review_tables
-from flows.dataset.review import review_labels
+from flows.dataset.review.review import review_labels
 from flows.params_data import ValidateParams
 from flows.params_file import read_params
-from tests.dataset.review_scenes import Scenes, draw_scenes, make_params, plant_faults, witness
+from tests.dataset.review.review_scenes import Scenes, draw_scenes, make_params, plant_faults, witness
 
 ROOT = Path(__file__).resolve().parents[3]
 

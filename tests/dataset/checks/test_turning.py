@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from flows.dataset.checks.turning import turning_evidence
-from flows.dataset.manifest import TABLES, Manifest
+from flows.dataset.manifest.manifest import TABLES, Manifest
 from flows.params_file import read_params
 
 LABELS = read_params(Path(__file__).parents[3] / "params.yaml").validate_.labels.model_copy(

@@ -1,0 +1,1 @@
+"""How far two sets of frames are apart, and which cameras moved."""

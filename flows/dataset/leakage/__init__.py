@@ -1,0 +1,1 @@
+"""Frames that splits share, and splits without them."""

@@ -1,0 +1,1 @@
+"""The verdict of a validation, and how it is shown."""

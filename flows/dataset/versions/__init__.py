@@ -1,0 +1,1 @@
+"""What is in a version of the data, and how two differ."""
