@@ -108,6 +108,8 @@ def stage(
 ) -> Callable[[Callable[..., Any]], Flow[..., Any]]:
     """Make a flow of a body that takes a `StageRun` and returns a frozen report with `passed` and `sentence`.
 
+    A report with a method `highlights` gives further lines for the terminal.
+
     Args:
         gate: With "stop" a report that did not pass is written but not recorded in dvc.lock, so that nothing builds on
             it; with "record" the verdict is a result like any other, and a later stage refuses to go on.
@@ -193,6 +195,8 @@ def _run(made: _Stage, overrides: list[str], force: bool, options: dict[str, Any
         run = StageRun(made.name, project, params, read_settings(project), provenance, shown, force)
         report = _work(made, run, options)
         shown.done(report.sentence)
+    for line in getattr(report, "highlights", tuple)():
+        console.say(line)
     publish_verdict(made.name, report.passed, report.sentence)
     return Completed(name=None if report.passed else "Refused", message=report.sentence)
 

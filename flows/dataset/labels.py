@@ -18,6 +18,7 @@ from flows.geometry import xywhn_to_xyxy
 LabelCheck = Literal["label_syntax", "label_class"]
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_PLAIN = re.compile(r"([0-9]{1,9})" + r" ([01](?:\.[0-9]{1,18})?)" * 4)
 _LARGEST = 1e6  # far beyond any pixel coordinate, and small enough to compute with
 _NAMES = ("cx", "cy", "width", "height")
 _LONGEST_WORD = 100  # no number needs more; the patterns above take quadratic time on what is no number
@@ -66,6 +67,9 @@ def parse_labels(
     boxes: list[LabelBox] = []
     problems: list[LabelProblem] = []
     for number, line in enumerate(_LINE_END.split(text), start=1):
+        if (box := _plain_box(line, num_classes, number)) is not None:
+            boxes.append(box)
+            continue
         words = line.split()
         if not words:
             continue
@@ -132,6 +136,15 @@ def boxes_xyxy(boxes: Sequence[LabelBox], size_wh: tuple[int, int]) -> npt.NDArr
     """Corners of the boxes in pixels of a frame of `size_wh`, not clipped."""
     fractions = np.array([(box.cx, box.cy, box.w, box.h) for box in boxes], dtype=np.float64).reshape(-1, 4)
     return xywhn_to_xyxy(fractions, size_wh)
+
+
+def _plain_box(line: str, num_classes: int, number: int) -> LabelBox | None:
+    """The box of a line as tools write it, for a fraction of the cost; None where a closer look is needed."""
+    plain = _PLAIN.fullmatch(line)
+    if plain is None:
+        return None
+    class_id, cx, cy, w, h = int(plain[1]), float(plain[2]), float(plain[3]), float(plain[4]), float(plain[5])
+    return LabelBox(class_id, cx, cy, w, h, number) if class_id < num_classes and w > 0 and h > 0 else None
 
 
 def _syntax_fault(words: Sequence[str], classes: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from io import BytesIO
+from math import ceil
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image, ImageOps
 
+from bentos.detector.features import LONG_SIDE_PX
 from bentos.detector.header import read_header
 from bentos.detector.imaging import MAX_PIXELS, turn_upright
 
@@ -31,15 +33,19 @@ _MOST_PADDING = 16  # bytes before the end that cameras leave; a decoder that lo
 
 @dataclass(frozen=True)
 class Decoded:
-    """Grey pixels of the upright frame, (H, W); the format by Pillow's name; EXIF's orientation, see `ImageFacts`."""
+    """Grey pixels, (h, w), of the upright frame of `size_wh`; the format by Pillow's name; EXIF's orientation.
+
+    A JPEG may have been decoded at a fraction of its size, but not to less than `LONG_SIDE_PX` where it has so many.
+    """
 
     grey: Pixels
+    size_wh: tuple[int, int]
     format: str
     orientation: int
 
 
 def decode_grey(content: bytes) -> Decoded:
-    """Decode an image file to ITU-R BT.601 luma, upright.
+    """Decode an image file to ITU-R BT.601 luma, upright, as far as its figures need it.
 
     A JPEG is good only if libjpeg-turbo has nothing to say about it: it notices a missing end or broken data where
     other decoders paint the rest grey. What it refuses is decoded once more by Pillow, whose reasons are better.
@@ -60,7 +66,7 @@ def decode_grey(content: bytes) -> Decoded:
     grey, form, orientation = _with_pillow(content, rgb=False)
     if complaint and not _is_harmless(complaint):
         raise ValueError(f"the JPEG is damaged ({complaint}); get the file again")
-    return Decoded(grey, form, orientation)
+    return Decoded(grey, (grey.shape[1], grey.shape[0]), form, orientation)
 
 
 def decode_rgb(content: bytes) -> tuple[Pixels, str, int]:  # (H, W, 3)
@@ -82,8 +88,11 @@ def _decode_jpeg(content: bytes) -> Decoded | None:
     if may_be_turned:
         with Image.open(BytesIO(content)) as image:
             form, orientation = image.format or "", _orientation(image)
-    grey = simplejpeg.decode_jpeg(content, "GRAY")  # (H, W, 1)
-    return Decoded(turn_upright(grey, max(orientation, 1))[:, :, 0], form, orientation)
+    scale = min(1.0, LONG_SIDE_PX / max(width, height))
+    least = {"min_width": ceil(width * scale), "min_height": ceil(height * scale)}
+    grey = simplejpeg.decode_jpeg(content, "GRAY", **least)  # (h, w, 1); all its bytes are looked at all the same
+    size_wh = (height, width) if orientation >= 5 else (width, height)
+    return Decoded(turn_upright(grey, max(orientation, 1))[:, :, 0], size_wh, form, orientation)
 
 
 def _with_pillow(content: bytes, rgb: bool) -> tuple[Pixels, str, int]:

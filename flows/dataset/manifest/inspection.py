@@ -73,13 +73,13 @@ def inspect_content(content: bytes, sha256: str) -> ImageFacts:
         decoded = decode_grey(content)
     except Exception as error:  # decoders raise whatever they like on broken input; the reason goes into the report
         return unreadable(_reason(error), len(content), sha256)
-    grey = decoded.grey
-    sample, small = sample_grey(grey), _reduced(grey)
+    sample = sample_grey(decoded.grey)
+    small = _reduced(sample)
     return ImageFacts(
         readable=True,
         error="",
-        width=grey.shape[1],
-        height=grey.shape[0],
+        width=decoded.size_wh[0],
+        height=decoded.size_wh[1],
         format=decoded.format,
         num_bytes=len(content),
         sha256=sha256,

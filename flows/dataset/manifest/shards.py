@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flows.dataset.labels import LabelBox, LabelProblem, parse_labels, read_labels
+from flows.dataset.labels import LabelBox, parse_label_bytes
 from flows.dataset.layout import Frame
 from flows.dataset.manifest.inspection import ImageFacts, inspect_content, unreadable
 from flows.dataset.manifest.known import KnownImages, maker
@@ -187,16 +187,8 @@ def _inspect_label(job: Job, label: str) -> tuple[list[LabelBox], list[tuple[int
         return [], [(0, "label_present", message)], ABSENT
     except OSError as error:
         return [], [(0, "label_syntax", f"cannot be read: {error.strerror}")], read_signature(path)
-    boxes, problems = _parse(content, Path(path), job.classes, label)
+    boxes, problems = parse_label_bytes(content, job.classes, label)
     return boxes, [(problem.line, problem.check, problem.message) for problem in problems], signature
-
-
-def _parse(content: bytes, path: Path, classes: Sequence[str], label: str) -> tuple[list[LabelBox], list[LabelProblem]]:
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return read_labels(path, classes, label)  # which says where, and what encoding it may be
-    return parse_labels(text, len(classes), label, classes)
 
 
 def _boxes_of(found: Sequence[_Found], start: int) -> dict[str, npt.NDArray[Any]]:

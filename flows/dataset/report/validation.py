@@ -18,6 +18,9 @@ from flows.params_data import ValidateParams
 __all__ = ["ValidationReport", "validate_dataset", "validation_page"]
 
 
+_HIGHLIGHTS = 8
+
+
 class ValidationReport(BaseModel):
     """Verdict and figures of one validation."""
 
@@ -39,6 +42,14 @@ class ValidationReport(BaseModel):
     images_per_camera: dict[str, int] = Field(description="frames by camera")
     boxes_per_class: dict[str, dict[str, int]] = Field(description="boxes by class, then by split")
     checks: tuple[CheckResult, ...] = Field(description="every check with what fails it")
+
+    def highlights(self) -> list[str]:
+        """A line for each check that failed, what stops the train first, and where to see them."""
+        failed = sorted((check for check in self.checks if not check.passed), key=lambda one: one.severity)
+        lines = [_highlight(check) for check in failed[:_HIGHLIGHTS]]
+        if len(failed) > _HIGHLIGHTS:
+            lines.append(f"  and {_count(len(failed) - _HIGHLIGHTS, 'check')} more")
+        return [*lines, "  See: reports/validate.html"] if lines else []
 
 
 def validate_dataset(
@@ -82,6 +93,12 @@ def validate_dataset(
 def _counts(column: Iterable[str], names: Sequence[str]) -> dict[str, int]:
     counted = Counter(column)
     return {name: counted[name] for name in names}
+
+
+def _highlight(check: CheckResult) -> str:
+    where = f"; first: {check.offenders[0]}" if check.offenders else ""
+    mark = {"stop": "✗", "warn": "!"}[check.severity]
+    return f"{mark} {check.title}: {check.num_failed:,} of {check.num_checked:,} not so{where}"
 
 
 def _sentence(checks: Sequence[CheckResult], num_images: int, num_boxes: int) -> str:

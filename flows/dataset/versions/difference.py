@@ -42,6 +42,7 @@ class FrameDifference(BaseModel):
     camera_before: str | None = Field(description="camera there")
     camera_after: str | None = Field(description="camera here")
     content_changed: bool = Field(description="whether the image file has another content")
+    image_missing: bool = Field(default=False, description="one of the versions lists it without its image file")
     fields: tuple[FieldChange, ...] = Field(description="fields of frames.csv that differ")
     boxes: tuple[BoxChange, ...] = Field(description="boxes that differ; none for a frame that is new or gone")
     num_boxes_before: int = Field(description="boxes there; 0 where nothing about the boxes differs")
@@ -76,6 +77,7 @@ class DifferenceCounts(BaseModel):
     frames_added: int = Field(description="frames that only the later version has")
     frames_removed: int = Field(description="frames that only the earlier version has")
     frames_changed: int = Field(description="frames whose image has another content")
+    frames_without_image: int = Field(description="frames in both of which one version lacks the image file")
     frames_moved: int = Field(description="frames that went to another split")
     frames_renamed: int = Field(description="frames that have another name")
     frames_relabelled: int = Field(description="frames in both whose boxes differ")
@@ -206,7 +208,9 @@ def _compare(before: Snapshot, after: Snapshot, old: Frame | None, new: Frame | 
         for field in FIELDS
         if getattr(old, field) != getattr(new, field)
     )
-    content_changed = before.md5_of.get(old.image) != after.md5_of.get(new.image)
+    contents = before.md5_of.get(old.image), after.md5_of.get(new.image)
+    image_missing = (contents[0] is None) != (contents[1] is None)
+    content_changed = contents[0] != contents[1] and not image_missing
     boxes: tuple[BoxChange, ...] = ()
     num_before = num_after = 0
     if before.md5_of.get(old.label) != after.md5_of.get(new.label) or before.classes != after.classes:
@@ -214,7 +218,7 @@ def _compare(before: Snapshot, after: Snapshot, old: Frame | None, new: Frame | 
         boxes = compare_boxes(boxes_before, boxes_after)
         if boxes:
             num_before, num_after = len(boxes_before), len(boxes_after)
-    if old.image == new.image and not (fields or content_changed or boxes):
+    if old.image == new.image and not (fields or content_changed or image_missing or boxes):
         return None
     return FrameDifference(
         before=old.image,
@@ -222,6 +226,7 @@ def _compare(before: Snapshot, after: Snapshot, old: Frame | None, new: Frame | 
         camera_before=old.camera,
         camera_after=new.camera,
         content_changed=content_changed,
+        image_missing=image_missing,
         fields=fields,
         boxes=boxes,
         num_boxes_before=num_before,
@@ -259,6 +264,7 @@ def _count(frames: Sequence[FrameDifference]) -> DifferenceCounts:
         frames_added=len(added),
         frames_removed=len(removed),
         frames_changed=sum(frame.content_changed for frame in frames),
+        frames_without_image=sum(frame.image_missing for frame in frames),
         frames_moved=sum(frame.is_moved for frame in frames),
         frames_renamed=sum(frame.is_renamed for frame in frames),
         frames_relabelled=sum(frame.is_relabelled for frame in frames),
@@ -281,6 +287,7 @@ def _sentence(known: dict[str, object]) -> str:
         (counts.frames_added, f"added{added}"),
         (counts.frames_removed, f"removed{removed}"),
         (counts.frames_changed, "with other pixels"),
+        (counts.frames_without_image, "with an image file missing"),
         (counts.frames_moved, "in another split"),
         (counts.frames_renamed, "renamed"),
         (counts.frames_relabelled, "relabelled"),

@@ -31,7 +31,7 @@ def difference_page(found: DataDifference, before: Snapshot, after: Snapshot, de
     """The whole document. Images are read from where the versions lie; one that is missing is shown as such."""
     parts = [("figures", "In figures", _figures(found))]
     for anchor, heading, frames in _groups(found):
-        draw = _pairs if anchor in ("relabelled", "changed") else _sheet
+        draw = _pairs if anchor in ("relabelled", "changed", "missing") else _sheet
         parts.append((anchor, f"{heading} ({len(frames):,})", draw(frames, before, after, detail)))
     parts += [(anchor, heading, body) for anchor, heading, body in _lists(found) if body]
     body = contents((anchor, heading) for anchor, heading, _ in parts)
@@ -51,6 +51,7 @@ def _groups(found: DataDifference) -> list[tuple[str, str, list[FrameDifference]
         ("added", "Frames added", [frame for frame in found.frames if frame.before is None]),
         ("removed", "Frames removed", [frame for frame in found.frames if frame.after is None]),
         ("changed", "Frames with other pixels", [one for one in found.frames if one.content_changed and not one.boxes]),
+        ("missing", "Frames with an image file missing", [one for one in found.frames if one.image_missing]),
     ]
     return [group for group in groups if group[2]]
 
@@ -100,7 +101,8 @@ def _pairs(frames: Sequence[FrameDifference], before: Snapshot, after: Snapshot,
         for version, image, side in ((before, frame.before, "before"), (after, frame.after, "after")):
             path = version.path_of(image) if image in version.md5_of else Path(image)
             sides.append(picture_uri(Cell(path, image, _changed_marks(path, frame.boxes, side)), detail))
-        caption = f"{frame.after}: {_told(frame.boxes) or 'other pixels'}"
+        otherwise = "image file missing" if frame.image_missing else "other pixels"
+        caption = f"{frame.after}: {_told(frame.boxes) or otherwise}"
         pictures.append(Picture(tuple(sides), f"{frame.after} before and after", caption))
     colours = {_WORDS[kind]: colour for kind, colour in _COLOUR.items()} if any(frame.boxes for frame in shown) else {}
     note = f'<p class="note">Left before, right after. {_caption(frames, len(shown))}</p>{legend(colours)}'

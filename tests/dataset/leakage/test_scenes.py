@@ -20,7 +20,7 @@ MIN_SIMILARITY = 0.5
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     """Eight cameras, four clips each (day, dusk, night, rain), one frame a clip."""
     root = tmp_path_factory.mktemp("rendered") / "data"
-    params = RenderParams(cameras=8, clips_per_camera=4, frames_per_clip=1, size_wh=[480, 288], jpeg_quality=90)
+    params = RenderParams(cameras=8, clips_per_camera=4, frames_per_clip=1, size_wh=[640, 384], jpeg_quality=90)
     render_dataset(root, params, seed=0)
     return build_manifest(read_dataset(root))
 

@@ -53,3 +53,15 @@ def test_a_fault_stops_the_train_and_the_sentence_says_where(sound_dataset: Path
     assert not report.passed
     assert report.sentence.startswith("12 frames with 33 boxes must not train: 1 check of ")
     assert "data/labels/test/cam2_test_1.txt:1: 6 columns" in report.sentence
+
+
+def test_highlights_name_what_stops_first_and_where_to_look(sound_dataset: Path) -> None:
+    (sound_dataset / "labels/val/gone.txt").touch()
+    (sound_dataset / "labels/test/cam2_test_1.txt").write_text("0 0.5 0.5 0.1 0.1 0.9\n" * 3)
+    _, _, report = validate(sound_dataset)
+    lines = report.highlights()
+    assert lines[0].startswith("✗ Every label line reads") and "cam2_test_1.txt:1: 6 columns" in lines[0]
+    assert any(line.startswith("! ") and "gone.txt" in line for line in lines)
+    assert lines[-1] == "  See: reports/validate.html"
+    sound = report.model_copy(update={"checks": tuple(one for one in report.checks if one.passed)})
+    assert sound.highlights() == []

@@ -75,7 +75,7 @@ def test_a_relabelled_box_is_not_taken_for_a_neighbour_that_is_new() -> None:
 rows = st.tuples(
     st.sampled_from(["train", "val"]),
     st.sampled_from(["a", "b ü", "c", "d", "e"]),
-    st.sampled_from(["1", "2", "3", "4"]),
+    st.sampled_from(["1", "2", "3", "4", ""]),  # "": the image file is missing
     st.sampled_from(["", "0 .5 .5 .2 .2\n", "1 .5 .5 .2 .2\n", "1 .5 .5 .2 .2\n0 .2 .2 .1 .1\n"]),
     st.sampled_from(["cam1", "cam2"]),
 )
@@ -89,7 +89,8 @@ def version(folder: Path, name: str, found: list[tuple[str, ...]], classes: tupl
     for split, stem, image, label, camera in found:
         frame = Frame(f"images/{split}/{stem}.jpg", split, camera, "c", "", "day")
         frames.append(frame)
-        md5_of[frame.image], md5_of[frame.label] = image, f"label {hash(label)}"
+        md5_of |= {frame.image: image} if image else {}
+        md5_of[frame.label] = f"label {hash(label)}"
         paths[frame.label] = folder / f"{abs(hash(label))}.txt"
         paths[frame.label].write_text(label)
     return Snapshot(name, classes, tuple(frames), md5_of, lambda file: paths[file])
@@ -103,6 +104,7 @@ def mirrored(found: DataDifference) -> set[FrameDifference]:
             camera_before=one.camera_after,
             camera_after=one.camera_before,
             content_changed=one.content_changed,
+            image_missing=one.image_missing,
             fields=tuple(
                 field.model_copy(update={"before": field.after, "after": field.before}) for field in one.fields
             ),
@@ -221,3 +223,11 @@ def test_a_version_without_its_lists_is_a_data_error(tmp_path: Path) -> None:
     write_data_yaml(tmp_path, CLASSES)
     with pytest.raises(DataError, match=r"v1: frames.csv is missing"):
         snapshot(tmp_path, "v1")
+
+
+def test_a_frame_that_lost_its_image_file_is_not_called_changed(tmp_path: Path) -> None:
+    whole = version(tmp_path, "a", [("train", "a", "1", "", "cam1")])
+    broken = version(tmp_path, "b", [("train", "a", "", "", "cam1")])
+    difference = compare_snapshots(whole, broken)
+    assert difference.sentence == "1 frame with an image file missing"
+    assert (difference.counts.frames_without_image, difference.counts.frames_changed) == (1, 0)
