@@ -41,6 +41,7 @@ bench: $(STAMP)  ## Measure speed; about half an hour on an idle machine
 	@$(BIN)/python -m benchmarks.router
 	@$(BIN)/python -m benchmarks.evaluator
 	@$(BIN)/python -m benchmarks.manifest
+	@$(BIN)/python -m benchmarks.drift
 	@$(BIN)/python -m benchmarks.serving
 	@$(BIN)/python -m benchmarks.summary
 

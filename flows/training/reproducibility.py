@@ -58,6 +58,12 @@ class TrainReport(BaseModel):
         default=None, description="how the data differ from the champion's; null from the training process itself"
     )
 
+    def highlights(self) -> list[str]:
+        """What it was trained on."""
+        if self.data_version is None or self.data_difference is None:
+            return []
+        return [f"  data {self.data_version[:8]}: {self.data_difference.sentence}"]
+
 
 def weights_digest(path: Path) -> str:
     """sha256 hex over the tensors of a checkpoint, whatever else the file holds. Raises CheckpointError."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +14,7 @@ import numpy as np
 from flows.dataset.layout import Dataset, Frame
 from flows.dataset.manifest.inspection import THUMBNAIL_WH
 from flows.dataset.manifest.parts import FACTS, Part, read_part
+from flows.dataset.manifest.reading import read_signature
 from flows.dataset.manifest.strays import ProblemRow, find_strays
 from flows.dataset.manifest.tables import THUMBNAILS, arrow_schema
 from flows.dataset.replacing import replaced_folder
@@ -24,12 +27,25 @@ _ROW_GROUP = 1 << 15  # rows; fewer make files larger and reading slower
 _FRAME_FIELDS = ("image", "split", "camera", "clip", "time", "slice")
 
 
-def assemble_manifest(dataset: Dataset, folder_name: str, parts: Sequence[Path], folder: Path) -> None:
+def assemble_manifest(dataset: Dataset, folder_name: str, parts: Sequence[Path], folder: Path, stamp: Path) -> None:
     """Write the manifest from the parts of all shards, in the order of their frames, and from the folder itself.
+
+    Nothing is written where `stamp`, which the last assembly left, says that just this lies in `folder`.
 
     Raises:
         DataError: A part is gone: another pass works with the same cache.
     """
+    strays = find_strays(dataset, folder_name)
+    made_from = _digest([[str(part), *read_signature(str(part))] for part in parts], strays)
+    if _read_stamp(stamp) == [made_from, *_signatures(folder)]:
+        return
+    _write(dataset, parts, strays, folder)
+    draft = stamp.with_name(f"{stamp.name}.draft")
+    draft.write_text(json.dumps([made_from, *_signatures(folder)]), encoding="utf-8")
+    draft.replace(stamp)
+
+
+def _write(dataset: Dataset, parts: Sequence[Path], strays: Sequence[ProblemRow], folder: Path) -> None:
     with replaced_folder(folder) as fresh, ExitStack() as stack:
         images, boxes, problems = (stack.enter_context(TableFile(fresh, name)) for name in TABLE_NAMES)
         thumbnails = stack.enter_context((fresh / THUMBNAILS).open("wb"))
@@ -39,7 +55,23 @@ def assemble_manifest(dataset: Dataset, folder_name: str, parts: Sequence[Path],
             boxes.add(_boxes(frames, dataset.classes, part))
             problems.add(part.problems.drop_columns(["frame"]))
             thumbnails.write(part.thumbnails.tobytes())
-        problems.add(_stray_table(find_strays(dataset, folder_name)))
+        problems.add(_stray_table(strays))
+
+
+def _digest(*things: object) -> str:
+    return hashlib.sha256(json.dumps(things).encode()).hexdigest()
+
+
+def _signatures(folder: Path) -> list[list[int]]:
+    files = [f"{name}.parquet" for name in TABLE_NAMES] + [THUMBNAILS]
+    return [list(read_signature(str(folder / file))) for file in files]
+
+
+def _read_stamp(stamp: Path) -> object:
+    try:
+        return json.loads(stamp.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 TABLE_NAMES = ("images", "boxes", "problems")

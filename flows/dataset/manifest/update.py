@@ -92,7 +92,7 @@ def update_manifest(
     before = _listing_digests(dataset.root)
     summary = one.run()
     with writing(folder):
-        assemble_manifest(dataset, one.folder, [shard.part for shard in one.shards], folder)
+        assemble_manifest(dataset, one.folder, [shard.part for shard in one.shards], folder, cache / "assembled.json")
     if _listing_digests(dataset.root) != before:
         raise DataError(
             f"{dataset.root / FRAMES_CSV} or {DATA_YAML} changed during the pass", "Wait until nothing writes, go on"

@@ -369,12 +369,37 @@ def test_an_interrupted_assembly_leaves_the_old_manifest(
         def interrupted(*_: object) -> None:
             raise Killed
 
-        patch.setattr("flows.dataset.manifest.assembly.find_strays", interrupted)
+        patch.setattr("flows.dataset.manifest.assembly._stray_table", interrupted)
         with pytest.raises(Killed):
             pass_()
     assert pass_.digests() == before
     pass_()
     assert pass_.digests() != before
+
+
+def test_an_unchanged_manifest_is_not_written_again(pass_: Pass) -> None:
+    pass_()
+    before = {path.name: path.stat().st_mtime_ns for path in pass_.folder.iterdir()}
+    pass_()
+    assert {path.name: path.stat().st_mtime_ns for path in pass_.folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("spoil", ["delete", "damage", "stray", "stamp"])
+def test_a_manifest_that_is_not_the_one_of_the_last_pass_is_written_again(pass_: Pass, root: Path, spoil: str) -> None:
+    pass_()
+    before = pass_.digests()
+    file = pass_.folder / "boxes.parquet"
+    if spoil == "delete":
+        file.unlink()
+    elif spoil == "damage":
+        content = file.read_bytes()
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    elif spoil == "stray":
+        (root / "labels/train/gone.txt").touch()
+    else:
+        (pass_.cache / "assembled.json").write_text("{")
+    assert pass_().num_decoded == 0
+    assert (pass_.digests() == before) == (spoil != "stray")
 
 
 def test_a_full_disk_is_told_and_nothing_half_is_kept(pass_: Pass, monkeypatch: pytest.MonkeyPatch) -> None:
