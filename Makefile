@@ -31,8 +31,12 @@ check: $(STAMP)  ## Style, types and architecture
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+# Rooms that start no services are tested side by side, the rest one after the other: it shares ports and cores.
+SIDE_BY_SIDE := tests/dataset tests/comparison tests/rollout
+
 test: check  ## Checks and the whole test suite
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 2 $(SIDE_BY_SIDE)
+	@$(BIN)/python -m pytest $(addprefix --ignore=,$(SIDE_BY_SIDE))
 
 test-chaos: $(STAMP)  ## Fuzz, soak, overload and kill a real service; 14 minutes (CHAOS_SOAK_S=120: 6)
 	@$(BIN)/python -m pytest -m chaos -s $(CHAOS)

@@ -38,9 +38,14 @@ def read_params(path: Path, overrides: Sequence[str] = ()) -> Params:
 def parse_params(tree: dict[str, Any], source: str) -> Params:
     """Turn the tree read from `source` into `Params`. Raises ParamsError naming file, key, value and range."""
     try:
-        return Params.model_validate(tree)
+        params = Params.model_validate(tree)
     except ValidationError as error:
         raise ParamsError("\n".join(_explain(source, item) for item in error.errors())) from None
+    if params.validate_.severity:
+        from flows.dataset.checks.suite import dataset_checks
+
+        dataset_checks(params.validate_)  # only there is known which checks exist
+    return params
 
 
 def parse_override(override: str) -> tuple[list[str], Any]:

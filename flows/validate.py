@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-from flows.dataset.checks.suite import dataset_checks
 from flows.dataset.layout import Dataset, read_dataset
 from flows.dataset.manifest.manifest import Manifest, read_manifest
 from flows.dataset.manifest.update import update_manifest
@@ -19,7 +18,6 @@ from flows.validation_record import record_validation, write_page
 def validate(run: StageRun) -> ValidationReport:
     """Manifest, expectations, report page and Data Docs; a broken set stops the train, naming file and line."""
     started, project, params = time.monotonic(), run.project, run.params.validate_
-    dataset_checks(params)  # a severity for a check that does not exist shows before the images are read
     dataset = run.step(read_dataset)(project.data)
     folder = project.artifacts / "manifest"
     run.step(update_manifest)(dataset, folder, project.home / "manifest", run.mapper, run.progress)

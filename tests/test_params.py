@@ -40,6 +40,10 @@ def test_committed_params_are_valid_and_their_digest_follows_their_values() -> N
         (["evaluate.margin=2"], "evaluate.margin = 2: input should be less than or equal to 1"),
         (["promote.canary_steps=[50, 10]"], "must rise from step to step, not [50, 10]"),
         (["tune.space.learning_rate={low: 3, high: 1}"], "the range is empty: low 3"),
+        (
+            ["validate.severity.image_readable=warn"],
+            "'image_readable', which does not exist (did you mean images_readable?)",
+        ),
         (["tune.space.lr={low: 0.1, high: 1}"], "names no key of train: lr"),
         (["tune.space.mosaic={low: 0.0, high: 1.0, log: true}"], "a logarithmic range needs low > 0"),
         (["package.name=UPPER"], "package.name = 'UPPER'"),

@@ -83,7 +83,7 @@ def with_severities(checks: Iterable[Check], severities: Mapping[str, Severity])
     for name in severities:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f", did you mean {near[0]}?" if near else ""
+            hint = f" (did you mean {near[0]}?)" if near else ""
             raise ParamsError(
                 f"params.yaml: validate.severity names the check {name!r}, which does not exist{hint}",
                 f"Known: {', '.join(sorted(known))}",

@@ -273,7 +273,7 @@ def test_severities_come_from_params(sound_dataset: Path) -> None:
 def test_an_unknown_check_among_the_severities_is_refused(sound_dataset: Path) -> None:
     params = PARAMS.model_copy(update={"severity": {"image_readable": "warn"}})
     with pytest.raises(
-        ParamsError, match="'image_readable', which does not exist, did you mean images_readable"
+        ParamsError, match=r"'image_readable', which does not exist \(did you mean images_readable"
     ) as told:
         run_checks(sound_dataset, params=params)
     assert "Known: aspects_plausible, boxes_inside" in str(told.value)
