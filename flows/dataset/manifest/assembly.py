@@ -40,6 +40,7 @@ def assemble_manifest(dataset: Dataset, folder_name: str, parts: Sequence[Path],
     if _read_stamp(stamp) == [made_from, *_signatures(folder)]:
         return
     _write(dataset, parts, strays, folder)
+    stamp.parent.mkdir(parents=True, exist_ok=True)
     draft = stamp.with_name(f"{stamp.name}.draft")
     draft.write_text(json.dumps([made_from, *_signatures(folder)]), encoding="utf-8")
     draft.replace(stamp)

@@ -324,11 +324,12 @@ def test_an_interrupted_pass_goes_on(pass_: Pass, root: Path, tmp_path: Path, af
 
 
 SLOW = """
-import sys, time
+import signal, sys
 from pathlib import Path
 from flows.dataset.manifest import shards
 from flows.dataset.layout import read_dataset
 from flows.dataset.manifest.update import map_in_threads, update_manifest
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what started the tests may have it ignored
 root, folder, cache = map(Path, sys.argv[1:])
 shards._SETTLED_NS = -10**12
 def told(done, total, note):
