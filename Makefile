@@ -31,11 +31,11 @@ check: $(STAMP)  ## Style, types and architecture
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-# Rooms that start no services are tested side by side, the rest one after the other: it shares ports and cores.
-SIDE_BY_SIDE := tests/dataset tests/comparison tests/rollout
+# What starts no services is tested two files at a time, the rest one after the other: it wants all cores.
+SIDE_BY_SIDE := $(addprefix tests/,adapters comparison dataset exporting rollout training) $(wildcard tests/test_*.py)
 
 test: check  ## Checks and the whole test suite
-	@$(BIN)/python -m pytest --numprocesses 2 $(SIDE_BY_SIDE)
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(SIDE_BY_SIDE)
 	@$(BIN)/python -m pytest $(addprefix --ignore=,$(SIDE_BY_SIDE))
 
 test-chaos: $(STAMP)  ## Fuzz, soak, overload and kill a real service; 14 minutes (CHAOS_SOAK_S=120: 6)
