@@ -11,6 +11,7 @@ from flows.dataset.drift.samples import BOX_COLUMNS, CLASS_PREFIX, Sample, descr
 from flows.dataset.formats.framing import UNKNOWN_CAMERA, frames_of
 from flows.dataset.formats.mapping import Mapping, no_mapping
 from flows.dataset.formats.sources import ImageIndex, SourceFrame, SourceSet
+from flows.dataset.formats.yolo import label_places
 from flows.dataset.layout import DATA_YAML, Dataset, Frame, read_classes
 from flows.dataset.manifest.manifest import Manifest, build_manifest
 from flows.errors import DataError
@@ -68,15 +69,8 @@ def _facts(mapping: Mapping, cameras: Collection[str]) -> Mapping:
 
 
 def _source(path: Path, index: ImageIndex) -> SourceFrame:
-    label = next((place for place in _label_places(path, index.source) if place.is_file()), None)
+    label = next((place for place in label_places(path, index.source) if place.is_file()), None)
     return SourceFrame(path, index.name(path), None, None if label is None else label.read_bytes())
-
-
-def _label_places(image: Path, source: Path) -> list[Path]:
-    parts = list(image.relative_to(source).with_suffix(".txt").parts)
-    folders = [at for at in range(len(parts) - 1) if parts[at].lower() == "images"]
-    mirrored = [source.joinpath(*parts[:at], "labels", *parts[at + 1 :]) for at in reversed(folders)]
-    return [*mirrored, image.with_suffix(".txt")]
 
 
 def _inspect(

@@ -27,7 +27,7 @@ def read_yolo(source: Path) -> SourceSet:
     classes = _classes(source)
     frames, used = [], set()
     for path in index.paths:
-        label = next((place for place in _label_places(path, source) if place.is_file()), None)
+        label = next((place for place in label_places(path, source) if place.is_file()), None)
         content = None if label is None else label.read_bytes()
         used.add(label)
         name = index.name(path)
@@ -35,13 +35,13 @@ def read_yolo(source: Path) -> SourceSet:
     if used == {None}:
         raise DataError(
             f"none of the {len(frames):,} images below {source} has a label file",
-            f"Expected e.g. {_label_places(index.paths[0], source)[0].relative_to(source)}",
+            f"Expected e.g. {label_places(index.paths[0], source)[0].relative_to(source)}",
         )
     orphans = [path for path in walk_files(source) if _is_label(path, source) and path not in used]
     return SourceSet(classes, tuple(frames), tuple(path.relative_to(source).as_posix() for path in orphans))
 
 
-def _label_places(image: Path, source: Path) -> list[Path]:
+def label_places(image: Path, source: Path) -> list[Path]:
     """Where the label file of an image may lie: in the labels folder that mirrors its images folder, or beside it."""
     parts = list(image.relative_to(source).with_suffix(".txt").parts)
     places = []
