@@ -10,7 +10,9 @@
     └── OutsideError          exit 3: something outside failed
         ├── EngineUnavailable the engine or precision asked for cannot be built or run here
         ├── ServiceError      a process or server did not start, answer or stop
-        └── Conflict          somebody else holds what is needed: a lease, a port, a lock
+        ├── Conflict          somebody else holds what is needed: a lease, a port, a lock
+        ├── MemoryShort       a step of a training did not fit into memory
+        └── Preempted         a training was asked to stop; what it had done is saved
 
 A lost comparison is a verdict, not an exception: `GateRefused` is raised only where going on would ignore it.
 """
@@ -74,3 +76,11 @@ class ServiceError(OutsideError):
 
 class Conflict(OutsideError):
     """Somebody else holds what is needed: a lease, a port, a lock."""
+
+
+class MemoryShort(OutsideError):
+    """A step of a training did not fit into the memory of the device."""
+
+
+class Preempted(OutsideError):
+    """A training was asked to stop; it has saved what it had done, and the same command goes on from there."""

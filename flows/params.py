@@ -4,89 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from flows.params_data import MonitorParams, RenderParams, ValidateParams
 from flows.params_section import Positive, Section, Share
-
-
-class TrainParams(Section):
-    """One training of a YOLO11 detector."""
-
-    start_from: Literal["champion", "model"] = Field(description="train on from the champion, or from `model`")
-    model: str = Field(min_length=1, description="a YOLO11 architecture (yolo11n.yaml) or the path of a checkpoint")
-    epochs: int = Field(ge=1, le=10_000, description="passes over the training split")
-    image_size: int = Field(ge=32, le=4096, description="side of the square input, px; a multiple of 32")
-    batch: int = Field(ge=1, le=4096, description="images a step")
-    learning_rate: float = Field(gt=0, le=1, description="initial learning rate")
-    optimizer: Literal["AdamW", "Adam", "SGD", "auto"] = Field(description="optimiser; auto also picks the rate")
-    warmup_epochs: float = Field(ge=0, le=100, description="epochs of linear warm-up")
-    mosaic: Share = Field(description="probability of the mosaic augmentation")
-    freeze: int = Field(ge=0, le=23, description="first layers kept as they are")
-    workers: int = Field(ge=0, le=64, description="data loading processes; 0 loads in the training process")
-    cache: Literal["ram", "disk", "none"] = Field(description="where decoded images are kept between epochs")
-    precision: Literal["auto", "fp32", "bf16"] = Field(description="arithmetic; auto is bf16 where it is faster")
-    threads: int = Field(ge=0, le=256, description="threads of PyTorch on a CPU; 0: one for each usable core")
-
-    @field_validator("image_size")
-    @classmethod
-    def _multiple_of_32(cls, value: int) -> int:
-        if value % 32:
-            low = value // 32 * 32
-            raise ValueError(f"is not a multiple of 32 (nearest: {low}, {low + 32})")
-        return value
-
-
-class Range(Section):
-    """A number searched between two bounds."""
-
-    low: float
-    high: float
-    log: bool = False
-
-    @model_validator(mode="after")
-    def _not_empty(self) -> Range:
-        if not self.low < self.high:
-            raise ValueError(f"the range is empty: low {self.low} is not below high {self.high}")
-        if self.log and self.low <= 0:
-            raise ValueError(f"a logarithmic range needs low > 0, not {self.low}")
-        return self
-
-
-class Choices(Section):
-    """A value searched among some."""
-
-    choices: list[str | int | float] = Field(min_length=1)
-
-
-def _kind(value: Any) -> str:
-    return "choices" if isinstance(value, Choices) or (isinstance(value, dict) and "choices" in value) else "range"
-
-
-Searched = Annotated[
-    Annotated[Range, Tag("range")] | Annotated[Choices, Tag("choices")],
-    Discriminator(_kind),  # so that a mistake in one is not explained as a lack of the other
-]
-
-
-class TuneParams(Section):
-    """A search over training parameters."""
-
-    trials: int = Field(ge=1, le=10_000, description="trainings to try")
-    epochs: int = Field(ge=1, le=10_000, description="epochs of each trial")
-    sampler: Literal["tpe", "random"] = Field(description="how the next trial is chosen")
-    pruner: Literal["median", "hyperband", "none"] = Field(description="how hopeless trials are stopped")
-    space: dict[str, Searched] = Field(description="key of `train` to a range or to choices")
-
-    @field_validator("space")
-    @classmethod
-    def _keys_of_train(cls, value: dict[str, Range | Choices]) -> dict[str, Range | Choices]:
-        known = set(TrainParams.model_fields) - {"epochs", "start_from"}
-        if unknown := sorted(set(value) - known):
-            raise ValueError(f"names no key of train: {', '.join(unknown)}; known: {', '.join(sorted(known))}")
-        return value
+from flows.params_train import TrainParams
+from flows.params_tune import TuneParams
 
 
 class ExportParams(Section):

@@ -8,9 +8,9 @@ from flows.data_difference import difference_to_champion
 from flows.dataset.layout import read_dataset
 from flows.errors import TcaError
 from flows.stage import StageRun, main, stage
+from flows.training.epochs import EpochMetrics
 from flows.training.launch import train_apart
 from flows.training.reproducibility import DataDifferenceSummary, TrainReport
-from flows.training.trainer import EpochMetrics
 
 
 @stage(gate="stop")

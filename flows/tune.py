@@ -6,9 +6,9 @@ from typing import Any
 
 from flows.dataset.layout import read_dataset
 from flows.stage import StageRun, main, stage
+from flows.training.epochs import EpochMetrics
 from flows.training.launch import train_apart
 from flows.training.search import EpochReport, TuneReport, search
-from flows.training.trainer import EpochMetrics
 
 
 @stage(gate="stop", tracked=False)

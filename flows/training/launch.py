@@ -14,8 +14,9 @@ from typing import IO
 
 import flows
 from flows.errors import ServiceError
-from flows.params import TrainParams
+from flows.params_train import TrainParams
 from flows.progress import Progress, silent
+from flows.training.epochs import OnEpoch
 from flows.training.frames import LabelledFrames
 from flows.training.messages import (
     GO_ON,
@@ -28,7 +29,6 @@ from flows.training.messages import (
     write_message,
 )
 from flows.training.reproducibility import TrainReport
-from flows.training.trainer import OnEpoch
 
 _GRACE_S = 10.0
 

@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from flows import errors
-from flows.params import TrainParams
+from flows.params_train import TrainParams
+from flows.training.epochs import EpochMetrics
 from flows.training.frames import TRAINING_SPLITS, LabelledFrames
 from flows.training.reproducibility import TrainReport
-from flows.training.trainer import EpochMetrics
 
 GO_ON = b"go on\n"
 """The parent's answer to an epoch; without it the training ends."""

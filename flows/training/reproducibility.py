@@ -52,6 +52,18 @@ class TrainReport(BaseModel):
     device: str = Field(description="cpu, or the name of the GPU")
     precision: str = Field(description="arithmetic of the training: fp32 or bf16")
     num_threads: int = Field(description="threads of PyTorch; on a CPU the rounding of sums depends on them")
+    task: str = Field(default="detect", description="what the model learns")
+    score: float | None = Field(default=None, description="what the best epoch was chosen by, on the validation split")
+    stopped_early: bool = Field(default=False, description="whether train.patience ended it before train.epochs")
+    batch: int | None = Field(default=None, description="images a step, over all processes")
+    micro_batch: int | None = Field(
+        default=None, description="images a process takes at once; gradients are summed until a batch is full"
+    )
+    num_processes: int = Field(default=1, description="processes that trained together")
+    num_nodes: int = Field(default=1, description="machines that trained together")
+    cache: str | None = Field(default=None, description="where decoded images were kept, and why")
+    resumed_at: tuple[int, ...] = Field(default=(), description="epochs from which it went on after an interruption")
+    notes: tuple[str, ...] = Field(default=(), description="what went otherwise than planned: memory, disk, restarts")
     mlflow_run_id: str | None = Field(default=None, description="run that holds the metrics of each epoch")
     data_version: str | None = Field(default=None, description="md5 of the data as data.dvc names it")
     data_difference: DataDifferenceSummary | None = Field(

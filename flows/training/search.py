@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from flows.params import TuneParams
+from flows.params_tune import TuneParams
 from flows.progress import Progress, silent
 from flows.training.space import check_space, suggest
 

@@ -16,7 +16,7 @@ import torch
 from ultralytics.models.yolo.detect import DetectionTrainer
 
 from flows.errors import ParamsError
-from flows.params import TrainParams
+from flows.params_train import TrainParams
 
 Precision = Literal["fp32", "bf16"]
 BatchSeen = Callable[[int, int], None]
@@ -160,7 +160,7 @@ def ultralytics_arguments(
         "rect": rect,
         "freeze": params.freeze or None,
         "workers": params.workers,
-        "cache": False if params.cache == "none" else params.cache,
+        "cache": {"none": False, "auto": "ram"}.get(params.cache, params.cache),
         "seed": seed,
         "deterministic": True,
         "device": "0" if on_gpu else "cpu",

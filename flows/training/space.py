@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import TypeAdapter, ValidationError
 
 from flows.errors import ParamsError
-from flows.params import Choices, Range, TrainParams
+from flows.params_train import TrainParams
+from flows.params_tune import Choices, Range
 
 if TYPE_CHECKING:
     from optuna.trial import Trial

@@ -9,47 +9,21 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from flows.errors import DataError
-from flows.params import TrainParams
+from flows.params_train import TrainParams
 from flows.progress import Progress, silent
 from flows.training.checkpoints import CheckpointInfo, find_start, inspect_checkpoint, seal_checkpoint
+from flows.training.epochs import EpochMetrics, OnEpoch
 from flows.training.frames import LabelledFrames, input_size_wh, mirror_frames, read_sizes_wh
 from flows.training.reproducibility import TrainReport
 from flows.weights import digest_state, load_ultralytics, read_weights, threads
 
 if TYPE_CHECKING:
     from flows.training.session import DetectorTrainer
-
-
-class EpochMetrics(BaseModel):
-    """One epoch, validated. Losses carry their split: train_box_loss, val_box_loss, ..."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
-
-    epoch: int = Field(description="counted from 1")
-    epochs: int = Field(description="epochs of the whole training")
-    losses: dict[str, float] = Field(description="mean losses by split and kind")
-    map50: float = Field(description="mAP50 on the validation split")
-    map50_95: float = Field(description="mAP50-95 on the validation split")
-    precision: float = Field(description="at the confidence with the best F1")
-    recall: float = Field(description="at the confidence with the best F1")
-    learning_rate: float = Field(description="of the weights, at the end of the epoch")
-    seconds: float = Field(description="wall time, validation included")
-    images_per_s: float = Field(description="training images a second, validation left out")
-
-    def numbers(self) -> dict[str, float]:
-        """Flat figures for a tracker or a table: everything but the counters."""
-        figures = self.model_dump(exclude={"epoch", "epochs", "losses"})
-        return {**self.losses, **{key: float(value) for key, value in figures.items()}}
-
-
-OnEpoch = Callable[[EpochMetrics], None]
 
 
 def train_detector(
@@ -158,6 +132,7 @@ def _epoch_metrics(trainer: Any) -> EpochMetrics:
         epoch=trainer.epoch + 1,
         epochs=trainer.epochs,
         losses=losses,
+        score=figures["metrics/mAP50-95"],
         map50=figures["metrics/mAP50"],
         map50_95=figures["metrics/mAP50-95"],
         precision=figures["metrics/precision"],

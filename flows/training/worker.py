@@ -13,6 +13,7 @@ from types import FrameType
 from typing import BinaryIO, NoReturn
 
 from flows.errors import OutsideError, TcaError
+from flows.training.epochs import EpochMetrics
 from flows.training.messages import (
     GO_ON,
     BatchDone,
@@ -23,7 +24,7 @@ from flows.training.messages import (
     TrainJob,
     write_message,
 )
-from flows.training.trainer import EpochMetrics, train_detector
+from flows.training.trainer import train_detector
 
 STOPPED = 75
 

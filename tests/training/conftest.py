@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw
 
-from flows.params import TrainParams
+from flows.params_train import TrainParams
+from flows.training.epochs import EpochMetrics
 from flows.training.reproducibility import TrainReport
-from flows.training.trainer import EpochMetrics, train_detector
+from flows.training.trainer import train_detector
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,11 @@ def make_params() -> Callable[..., TrainParams]:
 
 def _params(**changes: object) -> TrainParams:
     values: dict[str, object] = {
+        "task": "detect",
         "start_from": "model",
         "model": "yolo11n.yaml",
         "epochs": 1,
+        "patience": 0,
         "image_size": 64,
         "batch": 4,
         "learning_rate": 0.002,
@@ -93,8 +96,20 @@ def _params(**changes: object) -> TrainParams:
         "freeze": 0,
         "workers": 0,
         "cache": "ram",
+        "cache_share": 0.5,
         "precision": "fp32",
+        "compile": False,
         "threads": 1,
+        "checkpoint_minutes": 10.0,
+        "distributed": {
+            "nodes": 1,
+            "processes_per_node": 1,
+            "rendezvous": "",
+            "backend": "auto",
+            "sync_batchnorm": True,
+            "restarts": 1,
+            "timeout_s": 60.0,
+        },
     }
     return TrainParams.model_validate({**values, **changes})
 

@@ -11,7 +11,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from flows.errors import ParamsError
-from flows.params import TuneParams
+from flows.params_tune import TuneParams
 from flows.training.search import EpochReport, TuneReport, search
 from flows.training.space import check_space
 
