@@ -22,6 +22,7 @@ from flows.errors import InputError
 from flows.machine import (
     Gpu,
     count_cores,
+    find_compiler,
     is_port_free,
     read_cpu_flags,
     read_gpus,
@@ -29,6 +30,7 @@ from flows.machine import (
     read_memory_gb,
     read_version,
 )
+from flows.memory import read_memory
 from flows.settings import Project, read_settings
 
 Mark = Literal["ok", "note", "missing"]
@@ -199,6 +201,13 @@ def _tools(project: Project) -> Iterator[Finding]:
         if git
         else Finding("git", "missing", "not installed", "results carry its commit (Debian: apt-get install git)")
     )
+    compiler = find_compiler()
+    yield Finding(
+        "c++ compiler",
+        "ok" if compiler else "note",
+        compiler or "not installed",
+        "" if compiler else "train.compile needs it on a processor (Debian: apt-get install g++)",
+    )
     uv = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
     yield Finding(
         "uv",
@@ -262,9 +271,12 @@ def _outlook(gpus: list[Gpu], flags: frozenset[str]) -> dict[str, str]:
         if gpus
         else "on the processor; the demo's sizes are made for that"
     )
+    able = all(float(gpu.compute_capability) >= 8 for gpu in gpus) if gpus else "amx_bf16" in flags
+    cache_gb = 0.5 * read_memory().free_bytes / 1e9  # train.cache_share
+    settings = f"train.precision auto is {'bf16' if able else 'fp32'}; frames stay in memory up to {cache_gb:.0f} GB"
     precision = " (bf16 possible)" if engines[0] == "OpenVINO" and "amx_bf16" in flags else ""
     return {
-        "training": where if read_version("torch") else "not possible: PyTorch is not installed",
+        "training": f"{where}; {settings}" if read_version("torch") else "not possible: PyTorch is not installed",
         "export": f"engines that can be built here: {', '.join(engines)}",
         "serving": f"with {engines[0]}{precision}",
     }

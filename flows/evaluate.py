@@ -18,6 +18,7 @@ from flows.dataset.layout import Dataset, read_dataset
 from flows.frozen import check_classes, frozen_frames
 from flows.progress import Progress
 from flows.stage import StageRun, main, stage
+from flows.task_stages import TaskEvaluationReport, evaluate_task
 
 
 class EvaluationRecord(EvaluationReport):
@@ -28,8 +29,10 @@ class EvaluationRecord(EvaluationReport):
 
 
 @stage(gate="record")
-def evaluate(run: StageRun) -> EvaluationRecord:
+def evaluate(run: StageRun) -> EvaluationRecord | TaskEvaluationReport:
     """A lost comparison is a verdict: it is recorded, and packaging refuses to go on."""
+    if run.params.train.task != "detect":
+        return evaluate_task(run)
     project, params = run.project, run.params.evaluate
     dataset = run.step(read_dataset)(project.data)
     truth = run.step(frozen_frames)(dataset, params.split)

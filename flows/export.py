@@ -14,11 +14,14 @@ from flows.exporting.export_page import export_page
 from flows.exporting.report import CandidateReport, ExportReport
 from flows.judge import FrozenJudge
 from flows.stage import StageRun, main, stage
+from flows.task_stages import TaskExportReport, export_task
 
 
 @stage(gate="stop")
-def export(run: StageRun) -> ExportReport:
+def export(run: StageRun) -> ExportReport | TaskExportReport:
     """Each engine is compared with PyTorch on the frozen frames and timed; one that loses too much is refused."""
+    if run.params.train.task != "detect":
+        return export_task(run)
     project = run.project
     dataset = run.step(read_dataset)(project.data)
     report = run.step(export_model)(

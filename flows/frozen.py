@@ -30,7 +30,7 @@ def check_classes(known: Sequence[str], dataset: Dataset) -> None:
 def _labelled(dataset: Dataset, frame: Frame) -> LabelledFrame:
     with Image.open(dataset.root / frame.image) as image:
         size_wh = image.size
-    boxes, problems = read_labels(dataset.root / frame.label, dataset.classes, frame.label)
+    boxes, problems = read_labels(dataset.root / frame.label, dataset.classes, frame.label, dataset.form)
     if problems:
         raise DataError(f"{problems[0].file}:{problems[0].line}: {problems[0].message}", "Run: tca validate")
     class_ids = [box.class_id for box in boxes]

@@ -17,7 +17,7 @@ from flows.adapters.registry import ACCURACY, CHALLENGER, CHAMPION, PREVIOUS, Re
 from flows.console import Console
 from flows.errors import TcaError
 from flows.page import Markup, escape, page, table
-from flows.pages_server import PagesServer
+from flows.pages_server import CARDS, PagesServer
 from flows.serving import registry_of
 from flows.settings import Project, read_settings
 from flows.stages import REPORT_MODELS
@@ -48,9 +48,12 @@ class ListedPromotion:
     href: str
 
 
-def write_index(project: Project, quiet: bool = False) -> Path:
-    """Write reports/index.html, whole or not at all, and return its path."""
-    content = index_page(project, read_versions(project, quiet))
+def write_index(project: Project, quiet: bool = False, makes_cards: bool = False) -> Path:
+    """Write reports/index.html, whole or not at all, and return its path.
+
+    With `makes_cards` whoever serves the page writes a card that is not there yet when it is asked for.
+    """
+    content = index_page(project, read_versions(project, quiet), makes_cards)
     project.reports.mkdir(parents=True, exist_ok=True)
     path = project.reports / INDEX
     draft = path.with_suffix(".draft")
@@ -66,18 +69,26 @@ def serve_pages(project: Project, port: int) -> None:
         Conflict: The port is in use.
     """
     project.reports.mkdir(parents=True, exist_ok=True)
-    with PagesServer(project.reports, port, lambda: write_index(project, quiet=True)) as server:
+    with PagesServer(
+        project.reports,
+        port,
+        lambda: write_index(project, quiet=True, makes_cards=True),
+        lambda version: _make_card(project, version),
+    ) as server:
         print(f"Look:  {server.address}   (Ctrl-C ends)", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()
 
 
-def index_page(project: Project, versions: list[ListedVersion] | str) -> str:
+def index_page(project: Project, versions: list[ListedVersion] | str, makes_cards: bool = False) -> str:
     """The page as HTML; `versions` may be the reason why they could not be read."""
+    cards = {path.stem for path in (project.reports / CARDS).glob("*.html")}
+    if makes_cards and not isinstance(versions, str):
+        cards |= {one.version for one in versions}
     sentence, reigns = _verdict(project)
     parts = [
         "<h2>Model versions</h2>",
-        _versions(versions),
+        _versions(versions, cards),
         "<h2>Promotions</h2>",
         _promotions(read_promotions(project.records)),
         "<h2>Reports</h2>",
@@ -109,6 +120,12 @@ def read_promotions(folder: Path) -> list[ListedPromotion]:
     pages = {path.stem for path in folder.glob("*.html")}
     names = sorted(records.keys() | pages, key=lambda name: (len(name), name), reverse=True)
     return [_promotion(name, records.get(name), name in pages) for name in names]
+
+
+def _make_card(project: Project, version: str) -> None:
+    from flows.card_versions import card_of_version  # a second of imports
+
+    card_of_version(project, version)
 
 
 def _read_registry(registry: Registry) -> list[ListedVersion]:
@@ -158,15 +175,16 @@ def _verdict(project: Project) -> tuple[str, bool]:
     return f"Version {champion[0]} reigns, digest {champion[1][:12]}.", True
 
 
-def _versions(versions: list[ListedVersion] | str) -> str:
+def _versions(versions: list[ListedVersion] | str, cards: set[str]) -> str:
     if isinstance(versions, str):
         return f"<p>{escape(versions)}</p>"
-    headers = ("Version", "Role", "mAP50-95", "Digest", "Data", "Commit")
+    headers = ("Version", "Card", "Role", "mAP50-95", "Digest", "Data", "Commit")
     rows = [
         (
             one.version,
+            _link(f"{CARDS}/{one.version}.html", "card") if one.version in cards else _card_command(one.version),
             ", ".join(one.aliases),
-            _three_digits(one.accuracy),
+            _unbroken(_three_digits(one.accuracy)),
             _code(one.digest[:8]),
             _code(one.data_md5[:8]),
             _code(one.git_commit[:8]),
@@ -195,13 +213,13 @@ def _report_rows(folder: Path) -> Iterator[tuple[object, ...]]:
     stages = [name for name in REPORT_MODELS if name in pages or (folder / f"{name}.json").is_file()]
     for name in [*stages, *sorted(pages - set(stages))]:
         record = _read_json(folder / f"{name}.json")
-        verdict = ("✓ passed" if record["passed"] else "✗ refused") if "passed" in record else ""
+        verdict = _unbroken("✓ passed" if record["passed"] else "✗ refused") if "passed" in record else ""
         target = f"{name}.html" if name in pages else f"{name}.json"
         yield (
             _link(target, name),
             verdict,
             record.get("sentence", ""),
-            str(record.get("finished_at", "")).replace("T", " "),
+            _unbroken(str(record.get("finished_at", "")).replace("T", " ")),
         )
 
 
@@ -232,6 +250,15 @@ def _three_digits(number: str) -> str:
 
 def _link(href: str, text: str) -> Markup:
     return Markup(f'<a href="{escape(href)}">{escape(text)}</a>')
+
+
+def _card_command(version: str) -> Markup:
+    """How to get the card that is not on this machine yet."""
+    return _code(f"tca card {version}")
+
+
+def _unbroken(text: str) -> Markup:
+    return Markup(f'<span style="white-space:nowrap">{escape(text)}</span>')
 
 
 def _code(text: str) -> Markup:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 from collections.abc import Iterable
@@ -66,6 +67,11 @@ def read_memory_gb(container_limit: Path = Path("/sys/fs/cgroup/memory.max")) ->
     except OSError:
         return total / 1e9
     return min(total, float(text)) / 1e9 if text.isdecimal() else total / 1e9
+
+
+def find_compiler() -> str | None:
+    """The C++ compiler that torch.compile calls on a CPU: $CXX, else g++; None where there is none."""
+    return shutil.which(os.environ.get("CXX") or "g++")
 
 
 def read_version(package: str) -> str | None:

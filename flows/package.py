@@ -11,12 +11,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from bentos.detector.contract import read_spec
 from flows.adapters.bento_store import build_bento
 from flows.adapters.registry import ACCURACY
+from flows.card import card_description, write_card, write_version_card
+from flows.card_sources import gather_background
 from flows.comparison.resampling import Estimate
+from flows.early import refuse_task
 from flows.errors import GateRefused
+from flows.record import RECORD_TAG, Record, write_record
+from flows.record_collect import collect_record
 from flows.stage import StageRun, main, stage
 
 CARRIED_REPORTS = (
-    *("validate.json", "validate.html", "train.json", "export.json", "export.html"),
+    *("validate.json", "validate.html", "train.json", "train.html", "export.json", "export.html"),
     *("evaluate.json", "evaluate.html"),
 )
 
@@ -34,11 +39,19 @@ class PackageReport(BaseModel):
     bento_tag: str = Field(description="name:version in the bento store")
     bento_bytes: int = Field(description="size of the exported bento, bytes")
     mlflow_run_id: str = Field(description="run that holds the package")
+    record_lacks: tuple[str, ...] = Field(
+        default=(), description="why `tca reproduce` cannot make it again; empty: it can"
+    )
+
+    def highlights(self) -> list[str]:
+        """What its record lacks."""
+        return [f"  note: it cannot be made again: {lack}" for lack in self.record_lacks]
 
 
 @stage(gate="stop")
 def package(run: StageRun) -> PackageReport:
     """Refuses a model whose export or evaluation did not pass."""
+    refuse_task("package", run.params)
     for before in ("export", "evaluate"):
         require_passed(before, run.report_of(before))
     name, folder = run.params.package.name, run.project.artifacts / "package"
@@ -47,13 +60,18 @@ def package(run: StageRun) -> PackageReport:
     archive = folder / "detector.bento"
     tag = run.step(build_bento, retries=1)(run.project.model, name, spec.digest[:12], archive)
     registry = run.registry()
+    run.step(write_card)(folder, gather_background(run.project, run.params, tag))
+    record = run.step(seal_record, retries=2)(run, folder)
     tags = {
         **run.provenance.tags(),
         "tca.bento": tag,
+        RECORD_TAG: record.digest,
         ACCURACY: accuracy_text(run.report_of("evaluate")),
     }
     with registry.run("package", tags) as log:
         version = run.step(registry.register, retries=2)(log.run_id, folder, spec.digest, tags)
+    run.step(registry.describe, retries=2)(version.version, card_description(folder, version.version))
+    run.step(write_version_card)(run.project.reports, folder, version.version)
     return PackageReport(
         passed=True,
         sentence=f"version {version.version} registered, bento {tag}",
@@ -63,6 +81,7 @@ def package(run: StageRun) -> PackageReport:
         bento_tag=tag,
         bento_bytes=archive.stat().st_size,
         mlflow_run_id=version.run_id,
+        record_lacks=record.lacks,
     )
 
 
@@ -84,6 +103,11 @@ def assemble_package(model_dir: Path, reports: Path, folder: Path) -> None:
     (folder / "reports").mkdir()
     for name in CARRIED_REPORTS:
         shutil.copy(reports / name, folder / "reports" / name)
+
+
+def seal_record(run: StageRun, folder: Path) -> Record:
+    """Write record.json, which names every file of the package: the last thing before it is registered."""
+    return write_record(folder, collect_record(run.project, run.params, run.provenance, run.registry(), folder))
 
 
 if __name__ == "__main__":

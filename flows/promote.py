@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flows.adapters.registry import CHALLENGER, ModelVersion, Registry
+from flows.early import refuse_task
 from flows.errors import ProjectError
 from flows.promotions import keep_report
 from flows.rollout.controller import resume_promotion, run_promotion
@@ -17,6 +18,7 @@ from flows.stage import StageRun, main, stage
 @stage(gate="stop", tracked=False)
 def promote(run: StageRun, drill: str = "") -> PromotionReport:
     """Stage, shadow, canary, bake; what was judged before is not judged again unless forced."""
+    refuse_task("promote", run.params)
     registry, project = run.registry(), run.project
     challenger = run.step(find_challenger, retries=2)(registry)
     if not run.force and (before := judged_before(project, registry, challenger)) is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import subprocess
 from functools import cache
 from importlib import metadata
@@ -13,11 +14,13 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+from flows.machine import read_cpu_flags
 from flows.params import Params
 from flows.settings import Project
 
 # Written by the train itself: they follow a result, they do not define it, so they do not make the tree dirty.
 WRITTEN_BY_US = ("dvc.lock", "champion.json")
+ABSENT = "absent"  # instead of a version
 _PACKAGES = (
     "torch",
     "ultralytics-opencv-headless",
@@ -29,6 +32,8 @@ _PACKAGES = (
     "mlflow",
     "dvc",
 )
+# Sums are rounded in the order that the widest vectors give them. The first that a processor has is named.
+_VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2", "sve": "SVE", "asimd": "NEON"}
 
 
 class Provenance(BaseModel):
@@ -43,7 +48,7 @@ class Provenance(BaseModel):
     dvc_lock_sha256: str | None = Field(description="sha256 of dvc.lock before the stage ran, 16 hex digits")
     seed: int = Field(description="seed of all random draws")
     versions: dict[str, str] = Field(description="Python and the packages that shape a result")
-    hardware: str = Field(description="processor, cores, GPU")
+    hardware: str = Field(description="processor, cores, vector instructions, GPU")
 
     def tags(self) -> dict[str, str]:
         """Flat tags for MLflow."""
@@ -67,6 +72,16 @@ def collect_provenance(project: Project, params: Params) -> Provenance:
     )
 
 
+def read_installed() -> dict[str, str]:
+    """Every installed package with its version, by its normalised name."""
+    found = {
+        re.sub(r"[-_.]+", "-", str(one.metadata["Name"])).lower(): one.version
+        for one in metadata.distributions()
+        if one.metadata["Name"]
+    }
+    return dict(sorted(found.items()))
+
+
 def read_data_md5(root: Path) -> str | None:
     """The data version: the md5 that data.dvc names."""
     try:
@@ -77,8 +92,10 @@ def read_data_md5(root: Path) -> str | None:
 
 @cache
 def describe_hardware() -> str:
-    """Processor, usable cores and GPU in one line."""
-    parts = [_processor(), f"{len(os.sched_getaffinity(0))} cores"]
+    """Processor, usable cores, vector instructions and GPU in one line."""
+    flags = read_cpu_flags()
+    vectors = [name for flag, name in _VECTORS.items() if flag in flags][:1]
+    parts = [_processor(), f"{len(os.sched_getaffinity(0))} cores", *vectors]
     gpus = _run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"])
     return ", ".join([*parts, *(gpus.splitlines() if gpus else ["no GPU"])])
 
@@ -100,7 +117,7 @@ def _version(package: str) -> str:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        return "absent"
+        return ABSENT
 
 
 def _git(root: Path, *arguments: str) -> str | None:

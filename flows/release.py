@@ -8,6 +8,7 @@ from typing import Any
 from prefect import Flow
 from pydantic import BaseModel, ConfigDict, Field
 
+from flows.early import check_early
 from flows.errors import InputError
 from flows.stage import StageRun, console, main, read_report, stage
 
@@ -40,6 +41,7 @@ def release(run: StageRun, drill: str = "", until: str = STAGES[-1]) -> ReleaseR
     """Run every stage that is stale, then bring the challenger to the throne; stop at the first gate that says no."""
     if until not in STAGES:
         raise InputError(f"there is no stage {until} in a release", f"Known: {', '.join(STAGES)}")
+    check_early("release", run.params, run.project, until)
     outcomes: list[StageOutcome] = []
     wanted = STAGES[: STAGES.index(until) + 1]
     console.expect(len(STAGES))

@@ -1,35 +1,43 @@
-"""Tune: a search over training parameters; hopeless trials are pruned, a broken-off study goes on."""
+"""Tune: a search over training parameters; hopeless trials are stopped, workers join, a broken-off study goes on."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from flows.dataset.layout import read_dataset
+from flows.early import check_early
+from flows.errors import Preempted
 from flows.stage import StageRun, main, stage
-from flows.training.epochs import EpochMetrics
-from flows.training.launch import train_apart
-from flows.training.search import EpochReport, TuneReport, search
+from flows.tracking import stopped_by_sigterm
+from flows.training.search import TuneReport, search
+from flows.training.search_page import tuning_page
+from flows.training.search_study import open_study
+from flows.tune_study import facts_of, find_start_weights, find_storage, require_sense
+from flows.tune_trial import Trials, study_run
 
 
 @stage(gate="stop", tracked=False)
 def tune(run: StageRun) -> TuneReport:
-    """Each trial is a training of its own with an MLflow run of its own; the study is a journal on disk."""
+    """Each trial is a training of its own with an MLflow run nested in that of the study.
+
+    Started again, or in another terminal or on another machine with the same storage, it joins the same study.
+    """
+    check_early("tune", run.params, run.project)
+    require_sense(run.project, run.params)
     dataset = run.step(read_dataset)(run.project.data)
-    registry, tune_params = run.registry(), run.params.tune
-    scratch = run.project.home / "tune"
-
-    def train_once(number: int, values: dict[str, Any], on_epoch: EpochReport) -> float:
-        params = run.params.train.model_copy(update={**values, "epochs": tune_params.epochs})
-        with registry.run("tune", {**run.provenance.tags(), "tca.trial": str(number)}) as log:
-            log.params(params.model_dump())
-
-            def report(epoch: EpochMetrics) -> None:
-                log.metrics(epoch.numbers(), step=epoch.epoch)
-                on_epoch(epoch.epoch, epoch.map50_95)
-
-            return train_apart(dataset, params, run.params.seed, scratch / f"trial{number}", report).map50_95
-
-    return run.step(search)(train_once, tune_params, run.params.seed, scratch / "study.journal", run.progress)
+    start = run.step(find_start_weights)(run.project, run.params, run.registry())
+    facts = facts_of(run.params, dataset, run.provenance.data_md5, start)
+    study = run.step(open_study)(find_storage(run.project), run.params.tune, run.params.train, facts)
+    page = run.project.reports / "tune.html"
+    with stopped_by_sigterm(), study_run(run, study) as log:
+        trials = Trials(run, dataset, study, start.checkpoint, log.run_id, page)
+        try:
+            report = run.step(search)(trials.train, study, run.progress, trials.publish)
+        except (KeyboardInterrupt, Preempted):
+            run.shown.milestone(f"{study.num_settled()} of {run.params.tune.trials} trials are done and kept")
+            raise
+        page.write_text(tuning_page(report), encoding="utf-8")
+        log.artifact(page)
+    run.table([{"trial": row.number, "state": row.state, **row.values, **row.params} for row in report.trials])
+    return report
 
 
 if __name__ == "__main__":

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.errors import CheckpointError
+from flows.weights_kinds import REMEDY, check_kind
 
 if TYPE_CHECKING:
     from torch import nn
 
 _INTEGRATIONS = ("clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb", "sync")
-_REMEDY = "Expected a YOLO11 detection checkpoint (.pt) that Ultralytics saved"
+_KNOWN_CODE = ("torch.", "ultralytics.", "numpy.", "collections.")
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ def load_ultralytics() -> None:
     os.environ.setdefault("YOLO_OFFLINE", "true")
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     os.environ.setdefault("YOLO_VERBOSE", "false")
+    os.environ.setdefault("ULTRALYTICS_SAFE_LOAD", "true")  # no code of a checkpoint runs, whoever in it reads one
     os.environ.setdefault("YOLO_CONFIG_DIR", str(Path(tempfile.gettempdir()) / f"tca-yolo-{os.getuid()}"))
     from PIL import Image
 
@@ -79,12 +81,10 @@ def read_weights(path: Path) -> Weights:
     """Read a checkpoint, restricted to the model classes that Ultralytics knows, so that no foreign code runs.
 
     Raises:
-        CheckpointError: The file is missing or empty, is no checkpoint, or holds something else than a YOLO model.
+        CheckpointError: The file is missing, is no checkpoint, names code outside the allow-list, or holds something
+            else than a YOLO model; the message says which.
     """
-    if not path.is_file():
-        raise CheckpointError(f"there is no checkpoint at {path}", "Give the path of a .pt file")
-    if path.suffix != ".pt":
-        raise CheckpointError(f"{path} is no checkpoint: its name does not end in .pt", _REMEDY)
+    check_kind(path)
     load_ultralytics()
     from torch import nn
     from ultralytics.nn.tasks import guess_model_task, torch_safe_load
@@ -94,10 +94,10 @@ def read_weights(path: Path) -> Weights:
             warnings.simplefilter("ignore")
             content, _ = torch_safe_load(str(path), safe_only=True)  # type: ignore[no-untyped-call]
     except Exception as error:  # a damaged archive fails in more ways than can be listed
-        raise CheckpointError(f"{path} is no checkpoint ({_kind_of(path)})", _REMEDY) from error
+        raise CheckpointError(f"{path} is no checkpoint ({_why_not(path, error)})", REMEDY) from error
     model = (content.get("ema") or content.get("model")) if isinstance(content, dict) else None
     if not isinstance(model, nn.Module) or not hasattr(model, "names"):
-        raise CheckpointError(f"{path} holds no model", _REMEDY)
+        raise CheckpointError(f"{path} holds no model{_instead(content)}", REMEDY)
     names: Any = model.names
     classes = tuple(str(names[key]) for key in sorted(names)) if isinstance(names, dict) else tuple(map(str, names))
     task = getattr(model, "task", None) or guess_model_task(model)  # type: ignore[no-untyped-call]
@@ -114,12 +114,27 @@ def digest_state(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _kind_of(path: Path) -> str:
-    with path.open("rb") as stream:
-        head = stream.read(512)
-    if not head:
-        return "the file is empty"
-    if head.startswith((b"PK\x03\x04", b"\x80")):
-        return "the archive is damaged, or holds something else than a YOLO model"
-    text = not (set(head) - set(range(32, 256)) - {9, 10, 13})
-    return "it is a text file" if text else "it is not a PyTorch archive"
+def _why_not(path: Path, error: Exception) -> str:
+    """Why a file that looked like a checkpoint was not read; code in it, other than Ultralytics' classes, never ran."""
+    if "outside the supported" in str(error) and (foreign := _foreign_code(path)):
+        return f"it names code that is not Ultralytics': {', '.join(foreign[:3])}; nothing of it was run"
+    return "the archive is damaged, or holds something else than a YOLO model"
+
+
+def _foreign_code(path: Path) -> list[str]:
+    from torch.serialization import get_unsafe_globals_in_checkpoint
+
+    try:
+        names = get_unsafe_globals_in_checkpoint(str(path))
+    except Exception:  # an old archive, or a malicious one: the names are only told
+        return []
+    return sorted(name for name in names if not name.startswith(_KNOWN_CODE))
+
+
+def _instead(content: Any) -> str:
+    import torch
+
+    values = list(content.values()) if isinstance(content, dict) else []
+    if any(isinstance(value, torch.Tensor) for value in values):
+        return ", only tensors: was the state_dict saved instead of the checkpoint?"
+    return ""

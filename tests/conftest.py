@@ -16,6 +16,7 @@ for variable in (
     "PREFECT_API_URL",
     "TCA_HOME",
     "TCA_TASK_RUNNER",
+    "TCA_TUNE_STORAGE",
     "DVC_STAGE",
     "DETECTOR_DRILL",
     "DETECTOR_RECORD_DIR",

@@ -11,7 +11,7 @@ import pytest
 
 from flows.adapters.processes import ServiceRecord, register
 from flows.adapters.registry import ACCURACY, Registry, write_pointer
-from flows.errors import Conflict
+from flows.errors import Conflict, ProjectError
 from flows.look import ListedVersion, index_page, read_promotions, read_versions, write_index
 from flows.pages_server import PagesServer
 from flows.params_file import read_params
@@ -76,6 +76,40 @@ def test_the_page_leads_to_what_is_there(project: Project) -> None:
     assert "3 checks failed &lt;b&gt;" in text
     assert "0.563" in text
     assert "ended" in text
+    assert "tca card 2" in text
+
+
+def test_cards_are_led_to_where_they_are_or_can_be_made(project: Project) -> None:
+    versions = [ListedVersion(number, (), "f" * 64, "0.5", "abc", "def") for number in ("2", "1")]
+    (project.reports / "cards").mkdir()
+    (project.reports / "cards" / "1.html").write_text("x", encoding="utf-8")
+    text = index_page(project, versions)
+    assert 'href="cards/1.html"' in text
+    assert 'href="cards/2.html"' not in text
+    assert 'href="cards/2.html"' in index_page(project, versions, makes_cards=True)
+
+
+def test_a_card_is_made_when_it_is_first_asked_for(project: Project) -> None:
+    made: list[str] = []
+
+    def make(version: str) -> None:
+        if version == "9":
+            raise ProjectError("there is no version 9", "See: tca status")
+        made.append(version)
+        (project.reports / "cards").mkdir(exist_ok=True)
+        (project.reports / "cards" / f"{version}.html").write_text(f"card {version}", encoding="utf-8")
+
+    with PagesServer(project.reports, 0, lambda: None, make) as running:
+        threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
+        assert get(running, "/cards/3.html") == (200, "card 3")
+        assert get(running, "/cards/3.html?again") == (200, "card 3")
+        status, body = get(running, "/cards/9.html")
+        assert (status, "there is no version 9" in body) == (404, True)
+        assert get(running, "/cards/../3.html")[0] == 404
+        assert get(running, "/cards/champion.html")[0] == 404
+        assert get(running, "/cards/4.html", host="evil.example")[0] == 403
+        running.shutdown()
+    assert made == ["3"]
 
 
 def test_a_registry_that_fails_is_a_sentence(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

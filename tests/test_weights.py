@@ -18,6 +18,8 @@ assert "OMP_NUM_THREADS" not in os.environ
 assert Image.open is opened
 from ultralytics.utils import ONLINE, SETTINGS, TQDM
 assert not ONLINE
+from ultralytics.utils import SAFE_LOAD
+assert SAFE_LOAD
 off = ("mlflow", "dvc", "wandb", "comet", "clearml", "tensorboard", "raytune", "sync")
 assert not any(SETTINGS[key] for key in off)
 for _ in TQDM(range(3), disable=False): pass

@@ -14,6 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flows.adapters.kept_run import now_ms
+from flows.adapters.run_delivery import PARENT, ensure_experiment, first_line, log_data, log_metrics
+from flows.adapters.run_sender import require_answer, shown_uri
+from flows.adapters.runs import Runs
 from flows.errors import OutsideError, ProjectError
 
 if TYPE_CHECKING:
@@ -22,7 +26,6 @@ if TYPE_CHECKING:
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 ACCURACY = "tca.map50_95"  # tag of a version: mAP50-95 on the frozen frames, with its interval
 BEFORE = "tca.before"  # tag of a version: who reigned before it
-_METRIC_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./ ")
 
 
 @dataclass(frozen=True)
@@ -55,18 +58,38 @@ class Registry:
                 self._opened = MlflowClient(self._uri, self._uri)
         return self._opened
 
+    @property
+    def _experiment(self) -> str:
+        return ensure_experiment(self._client, self._name, self._uri, self._home)
+
+    @property
+    def runs(self) -> Runs:
+        """Runs that are written to disk first and sent when MLflow answers."""
+        return Runs(self._uri, self._name, self._home)
+
     @contextmanager
-    def run(self, stage: str, tags: Mapping[str, str]) -> Iterator[RunLog]:
-        """A run of `stage`; it ends as FAILED when the body raises."""
+    def run(
+        self, stage: str, tags: Mapping[str, str], *, parent: str | None = None, resume: str | None = None
+    ) -> Iterator[RunLog]:
+        """A run of `stage`; it ends as FAILED when the body raises, as KILLED when it was interrupted.
+
+        Args:
+            parent: Id of the run that this one is nested in.
+            resume: Id of an interrupted run to go on in, instead of a new one; it is set back to RUNNING.
+        """
+        self.runs.send()  # what earlier runs could not send
         client = self._client
+        tags = {**tags, "tca.stage": stage, **({PARENT: parent} if parent else {})}
         with _reached(self._uri):
-            run = client.create_run(self._experiment(), run_name=stage, tags={**tags, "tca.stage": stage})
+            run_id = resume or client.create_run(self._experiment, run_name=stage, tags=tags).info.run_id
+            if resume:
+                client.update_run(run_id, status="RUNNING")
         try:
-            yield RunLog(client, run.info.run_id)
-        except BaseException:
-            client.set_terminated(run.info.run_id, "FAILED")
+            yield RunLog(client, run_id)
+        except BaseException as error:
+            client.set_terminated(run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
             raise
-        client.set_terminated(run.info.run_id, "FINISHED")
+        client.set_terminated(run_id, "FINISHED")
 
     def register(self, run_id: str, artifact_dir: Path, digest: str, tags: Mapping[str, str]) -> ModelVersion:
         """Register the files of `artifact_dir` under `run_id` as a new version and as the challenger.
@@ -113,6 +136,11 @@ class Registry:
                 return one
         raise ProjectError(f"there is no version {version} of {self._name}", "See: tca status")
 
+    def describe(self, version: str, markdown: str) -> None:
+        """Set the description that MLflow shows of a version."""
+        with _reached(self._uri):
+            self._client.update_model_version(self._name, version, markdown)
+
     def tag(self, version: str, tags: Mapping[str, str]) -> None:
         """Set tags on a version."""
         with _reached(self._uri):
@@ -121,7 +149,7 @@ class Registry:
 
     def download(self, version: ModelVersion) -> Path:
         """The version's package folder on this machine, fetched once and kept by digest."""
-        kept = self._home / "models" / version.digest[:16]
+        kept = self._kept(version)
         if not kept.is_dir():
             kept.parent.mkdir(parents=True, exist_ok=True)
             with _reached(self._uri), tempfile.TemporaryDirectory(dir=kept.parent) as draft:
@@ -167,19 +195,36 @@ class Registry:
             f"otherwise: git checkout {self._pointer.name}",
         )
 
+    def known_champion(self) -> ModelVersion | None:
+        """As `reigning`; where MLflow does not answer, the one of the pointer file, if its package is kept here.
+
+        Of the latter nothing is known but version and digest.
+
+        Raises:
+            OutsideError: MLflow does not answer, and the champion's package was never fetched to this machine.
+            ProjectError: As `reigning`.
+        """
+        pointed = read_pointer(self._pointer)
+        try:
+            with _reached(self._uri):
+                require_answer(self._uri)
+            return self.reigning()
+        except OutsideError:
+            if pointed is None:
+                return None
+            version = ModelVersion(*pointed, run_id="", tags={})
+            if not self._kept(version).is_dir():
+                raise
+            return version
+
+    def _kept(self, version: ModelVersion) -> Path:
+        return self._home / "models" / version.digest[:16]
+
     def _set_previous(self, version: str) -> None:
         if version:
             self._client.set_registered_model_alias(self._name, PREVIOUS, version)
         else:
             self._client.delete_registered_model_alias(self._name, PREVIOUS)
-
-    def _experiment(self) -> str:
-        experiment = self._client.get_experiment_by_name(self._name)
-        if experiment is not None:
-            return str(experiment.experiment_id)
-        local = self._uri.startswith("sqlite:")
-        location = (self._home / "mlartifacts").resolve().as_uri() if local else None
-        return str(self._client.create_experiment(self._name, location))
 
     def _ensure_model(self) -> None:
         from mlflow.exceptions import MlflowException
@@ -201,13 +246,7 @@ class RunLog:
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Log numbers at `step`; letters that MLflow refuses in a name become `_`."""
-        import time
-
-        from mlflow.entities import Metric
-
-        now_ms = int(time.time() * 1000)
-        cleaned = [Metric(_clean(key), float(value), now_ms, step) for key, value in values.items()]
-        self._client.log_batch(self.run_id, metrics=cleaned)
+        log_metrics(self._client, self.run_id, values, step, now_ms())
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Log parameters as text."""
@@ -221,12 +260,7 @@ class RunLog:
 
     def data(self, name: str, md5: str | None, num_images: int) -> None:
         """Record the data version as the run's input."""
-        from mlflow.entities import Dataset, DatasetInput
-
-        source = json.dumps({"uri": f"dvc:{name}"})
-        profile = json.dumps({"num_rows": num_images})
-        dataset = Dataset(name, md5 or "unversioned", "dvc", source, profile=profile)
-        self._client.log_inputs(self.run_id, datasets=[DatasetInput(dataset)])
+        log_data(self._client, self.run_id, name, md5, num_images)
 
 
 def read_pointer(path: Path) -> tuple[str, str] | None:
@@ -255,10 +289,6 @@ def _version(found: Any) -> ModelVersion:
     return ModelVersion(str(found.version), found.tags.get("tca.digest", ""), str(found.run_id), dict(found.tags))
 
 
-def _clean(name: str) -> str:
-    return "".join(letter if letter in _METRIC_LETTERS else "_" for letter in name)
-
-
 @contextmanager
 def _reached(uri: str) -> Iterator[None]:
     from mlflow.exceptions import MlflowException
@@ -266,7 +296,6 @@ def _reached(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, OSError) as error:
-        shown = str(error).splitlines()[0][:200]
         raise OutsideError(
-            f"MLflow at {uri.rsplit('@', maxsplit=1)[-1]} failed: {shown}", "Check MLFLOW_TRACKING_URI"
+            f"MLflow at {shown_uri(uri)} failed: {first_line(error)}", "Check MLFLOW_TRACKING_URI"
         ) from error

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli import data, data_review, data_split, look, promotion, services, verbs
+from flows.cli import card, data, data_review, data_split, join, look, promotion, reproduce, runs, services, tune, verbs
 from flows.errors import TcaError
 
 INTERRUPTED = 130  # what a shell expects of Ctrl-C, and what typer makes of it
@@ -32,8 +32,13 @@ app = typer.Typer(
 data_split.add_to(data.app)
 data_review.add_to(data.app)
 app.add_typer(data.app, name="data")
+app.add_typer(tune.app, name="tune")
+app.add_typer(runs.app, name="runs")
 app.add_typer(promotion.app, name="promotion")
 verbs.add_to(app)
+join.add_to(app)
+reproduce.add_to(app)
+card.add_to(app)
 services.add_to(app)
 look.add_to(app)
 

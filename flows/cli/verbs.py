@@ -39,7 +39,7 @@ HELP = {
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands in the order of the work."""
-    for name in ("validate", "train", "tune", "export", "evaluate", "package"):
+    for name in ("validate", "train", "export", "evaluate", "package"):
         app.command(name, help=HELP[name])(export if name == "export" else _command(name))
     app.command("promote", help="Bring the challenger to the throne under live traffic, on evidence.")(promote)
     app.command("monitor", help=HELP["monitor"])(monitor)
@@ -105,12 +105,15 @@ def release(
 
 def run_flow(name: str, overrides: list[str], force: bool, as_json: bool, **more: Any) -> None:
     """Run the flow `name` against the local API and end with its exit code."""
+    from flows.early import check_early
     from flows.params_file import read_params
     from flows.settings import apply_environment, find_project
 
     project = find_project()
     apply_environment(project)
-    read_params(project.params_file, overrides)  # a wrong key is said before anything heavy is loaded
+    # What is wrong is said before anything heavy is loaded.
+    params = read_params(project.params_file, overrides)
+    check_early(name, params, project, **more)
     from importlib import import_module
 
     from flows.adapters import orchestrator, versioning

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -11,12 +11,15 @@ from typing import Any
 import yaml
 
 from flows.errors import DataError
+from flows.label_forms import BOXES, LabelForm, form_of
 
 SPLITS = ("train", "val", "test")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 FRAME_COLUMNS = ("image", "split", "camera", "clip", "time", "slice")
 DATA_YAML = "data.yaml"
+TASK_KEYS = ("task", "kpt_shape", "flip_idx", "kpt_names")
 FRAMES_CSV = "frames.csv"
+_NAMES_REMEDY = "Expected `names: [car, truck, ...]` or `names: {0: car, 1: truck, ...}`"
 MAKE_DATA = "Draw the demo data with `tca data render`, or bring your own with `tca data import yolo PATH`"
 
 
@@ -44,11 +47,12 @@ class Frame:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Where the data lie, their classes in the order of their ids, and their frames."""
+    """Where the data lie, their classes in the order of their ids, their frames, and how their labels are written."""
 
     root: Path
     classes: tuple[str, ...]
     frames: tuple[Frame, ...]
+    form: LabelForm = BOXES
 
     def split(self, name: str) -> tuple[Frame, ...]:
         """The frames of one split, in the order of frames.csv."""
@@ -66,22 +70,31 @@ def read_dataset(root: Path) -> Dataset:
     for path in (root / DATA_YAML, root / FRAMES_CSV):
         if path.is_fifo():  # reading it would wait for ever
             raise DataError(f"{path} is a named pipe", f"Expected a file. {MAKE_DATA}")
-    return Dataset(root, read_classes(root / DATA_YAML), _read_frames(root / FRAMES_CSV))
+    classes = read_classes(root / DATA_YAML)
+    return Dataset(root, classes, _read_frames(root / FRAMES_CSV), read_form(root / DATA_YAML))
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
     """Read `names` of a data.yaml, a list or a mapping of id to name. Raises DataError."""
-    remedy = "Expected `names: [car, truck, ...]` or `names: {0: car, 1: truck, ...}`"
+    tree = _read_tree(path)
+    names = tree.get("names") if isinstance(tree, dict) else None
+    return _class_names(path, names, _NAMES_REMEDY)
+
+
+def read_form(path: Path) -> LabelForm:
+    """How the labels are written, by `task` and `kpt_shape` of a data.yaml; boxes without. Raises DataError."""
+    return form_of(_read_tree(path), path)
+
+
+def _read_tree(path: Path) -> Any:
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        return yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except (FileNotFoundError, IsADirectoryError):
         raise DataError(f"{path} is missing", f"It names the classes. {MAKE_DATA}") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text (byte {error.start})", "Save it as UTF-8") from None
     except yaml.YAMLError as error:
-        raise DataError(f"{path} is not YAML: {' '.join(str(error).split())}", remedy) from None
-    names = tree.get("names") if isinstance(tree, dict) else None
-    return _class_names(path, names, remedy)
+        raise DataError(f"{path} is not YAML: {' '.join(str(error).split())}", _NAMES_REMEDY) from None
 
 
 def _class_names(path: Path, names: Any, remedy: str) -> tuple[str, ...]:
@@ -161,9 +174,12 @@ def write_frames(root: Path, frames: Iterable[Frame]) -> None:
     temporary.replace(path)
 
 
-def write_data_yaml(root: Path, classes: Sequence[str]) -> None:
-    """Write data.yaml into `root`: the class names, and the split folders where Ultralytics looks for them."""
-    tree = {"names": list(classes), **{split: f"images/{split}" for split in SPLITS}}
+def write_data_yaml(root: Path, classes: Sequence[str], task_keys: Mapping[str, Any] | None = None) -> None:
+    """Write data.yaml into `root`: the class names, and the split folders where Ultralytics looks for them.
+
+    `task_keys` are further keys that say what the labels are: those of `TASK_KEYS`.
+    """
+    tree = {"names": list(classes), **(task_keys or {}), **{split: f"images/{split}" for split in SPLITS}}
     root.mkdir(parents=True, exist_ok=True)
     path = root / DATA_YAML
     temporary = path.with_name(f".{path.name}.part")

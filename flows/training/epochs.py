@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from flows.params_train import Task
+
+_OF_OBJECTS = ("map50", "map50_95", "precision", "recall")
+
 
 class EpochMetrics(BaseModel):
-    """One epoch, validated. Losses carry their split: train_box_loss, val_box_loss, ..."""
+    """One epoch, validated. Losses carry their split: train_box_loss, val_box_loss, ...
+
+    Where a frame as a whole has a class there are no objects: mAP, precision and recall are NaN.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
@@ -29,9 +37,15 @@ class EpochMetrics(BaseModel):
     gpu_use: float | None = Field(default=None, description="share of the epoch the GPU was busy; null without")
 
     def numbers(self) -> dict[str, float]:
-        """Flat figures for a tracker or a table: everything but the counters and what this machine lacks."""
+        """Flat figures for a tracker or a table: all but the counters and what this machine or this task lacks."""
         figures = self.model_dump(exclude={"epoch", "epochs", "losses"}, exclude_none=True)
-        return {**self.losses, **{key: float(value) for key, value in figures.items()}}
+        known = {key: value for key, value in figures.items() if key not in _OF_OBJECTS or not math.isnan(value)}
+        return {**self.losses, **{key: float(value) for key, value in known.items()}}
+
+
+def name_score(task: Task) -> str:
+    """What the score of a task is, in words."""
+    return "top-1 accuracy" if task == "classify" else "mAP50-95"
 
 
 OnEpoch = Callable[[EpochMetrics], None]

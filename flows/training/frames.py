@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Protocol
 
 from flows.errors import DataError
+from flows.params_train import Task
+from flows.training.class_folders import name_folders_by_id, place_in_class_folder, read_frame_class
 
 STRIDE = 32
 TRAINING_SPLITS = ("train", "val")
@@ -39,22 +41,33 @@ class LabelledFrames(Protocol):
         """The frames of one split."""
 
 
-def mirror_frames(dataset: LabelledFrames, mirror: Path) -> None:
-    """Link the training and validation frames into `mirror`, in the layout that Ultralytics reads.
+def require_splits(dataset: LabelledFrames) -> None:
+    """Raise DataError unless there are frames to train on and frames to validate on."""
+    for split in TRAINING_SPLITS:
+        if not dataset.split(split):
+            raise DataError(f"{dataset.root.name} has no frames in {split}", "Training needs the splits train and val")
+
+
+def mirror_frames(dataset: LabelledFrames, mirror: Path, task: Task = "detect") -> None:
+    """Link the training and validation frames into `mirror`, in the layout that Ultralytics reads for the task.
 
     Ultralytics writes caches beside labels and images and rewrites JPEGs that lack their end marker in place: through
     the mirror none of that reaches the versioned data. Such JPEGs are copied, not linked.
 
     Raises:
-        DataError: A split is empty, or an image or label file is missing.
+        DataError: An image or label file is missing, or a frame to classify has no class.
     """
+    if task == "classify":
+        name_folders_by_id(mirror)
     for split in TRAINING_SPLITS:
-        frames = dataset.split(split)
-        if not frames:
-            raise DataError(f"{dataset.root.name} has no frames in {split}", "Training needs the splits train and val")
-        for frame in frames:
-            _link(dataset.root / frame.image, mirror / frame.image)
-            _link(dataset.root / frame.label, mirror / frame.label)
+        for frame in dataset.split(split):
+            image, label = dataset.root / frame.image, dataset.root / frame.label
+            if task == "classify":
+                class_id = read_frame_class(label, len(dataset.classes))
+                _link(image, place_in_class_folder(mirror, split, frame.image, class_id))
+            else:
+                _link(image, mirror / frame.image)
+                _link(label, mirror / frame.label)
 
 
 def input_size_wh(sizes_wh: Iterable[tuple[int, int]], image_size: int) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""What a training in a process of its own is told, and what it tells: one JSON document a line."""
+"""What a training in processes of its own is told, and what it tells: one JSON document a line."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class JobFrame(_Message):
 
 
 class TrainJob(_Message):
-    """The arguments of `train_detector`; also the dataset among them, as a `LabelledFrames`."""
+    """The arguments of `train_model`; also the dataset among them, as a `LabelledFrames`."""
 
     root: Path
     classes: tuple[str, ...]
@@ -39,6 +39,7 @@ class TrainJob(_Message):
     seed: int
     out_dir: Path
     start_checkpoint: Path | None
+    micro_batch: int | None = None
 
     @classmethod
     def of(
@@ -50,18 +51,25 @@ class TrainJob(_Message):
             for name in TRAINING_SPLITS
         }
         return cls(
-            root=dataset.root,
+            root=dataset.root.absolute(),
             classes=dataset.classes,
             splits=splits,
             params=params,
             seed=seed,
-            out_dir=out_dir,
-            start_checkpoint=start_checkpoint,
+            out_dir=out_dir.absolute(),
+            start_checkpoint=start_checkpoint and start_checkpoint.absolute(),
         )
 
     def split(self, name: str) -> Sequence[JobFrame]:
         """The frames of one split."""
         return self.splits.get(name, ())
+
+
+class Hello(_Message):
+    """The first message of every training process of a machine."""
+
+    kind: Literal["hello"] = "hello"
+    rank: int
 
 
 class BatchDone(_Message):
@@ -80,11 +88,24 @@ class EpochDone(_Message):
     metrics: EpochMetrics
 
 
+class Told(_Message):
+    """A note: something went otherwise than planned."""
+
+    kind: Literal["told"] = "told"
+    text: str
+
+
+class Lost(_Message):
+    """The last message of a process whose fellow has died."""
+
+    kind: Literal["lost"] = "lost"
+
+
 class Finished(_Message):
-    """The last message of a training that came to its end."""
+    """The last message of a training that came to its end; the report comes from the first process only."""
 
     kind: Literal["finished"] = "finished"
-    report: TrainReport
+    report: TrainReport | None
 
 
 class Failed(_Message):
@@ -106,7 +127,7 @@ class Failed(_Message):
         return kind(self.message, self.remedy)
 
 
-Message = BatchDone | EpochDone | Finished | Failed
+Message = Hello | BatchDone | EpochDone | Told | Lost | Finished | Failed
 _MESSAGE: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="kind")])
 
 

@@ -35,9 +35,11 @@ class TrainReport(BaseModel):
     passed: bool = Field(description="whether it converged to finite losses; how good it is, evaluation judges")
     sentence: str = Field(description="what was trained, in one sentence")
     epochs: int = Field(description="epochs done")
-    best_epoch: int = Field(description="epoch of best.pt, by mAP50-95, counted from 1")
-    map50: float = Field(description="mAP50 of best.pt on the validation split, Ultralytics' measure")
-    map50_95: float = Field(description="mAP50-95 of best.pt on the validation split, Ultralytics' measure")
+    best_epoch: int = Field(description="epoch of best.pt, by score, counted from 1")
+    map50: float = Field(description="mAP50 of best.pt on the validation split, Ultralytics' measure; NaN to classify")
+    map50_95: float = Field(
+        description="mAP50-95 of best.pt on the validation split, Ultralytics' measure; NaN to classify"
+    )
     images: int = Field(description="images in the training split")
     seconds: float = Field(description="wall time of the training, validation included")
     images_per_s: float = Field(description="training images a second, validation left out, median epoch")
@@ -62,7 +64,9 @@ class TrainReport(BaseModel):
     num_processes: int = Field(default=1, description="processes that trained together")
     num_nodes: int = Field(default=1, description="machines that trained together")
     cache: str | None = Field(default=None, description="where decoded images were kept, and why")
-    resumed_at: tuple[int, ...] = Field(default=(), description="epochs from which it went on after an interruption")
+    resumed_at: tuple[int, ...] = Field(
+        default=(), description="epochs done at each interruption after which it went on"
+    )
     notes: tuple[str, ...] = Field(default=(), description="what went otherwise than planned: memory, disk, restarts")
     mlflow_run_id: str | None = Field(default=None, description="run that holds the metrics of each epoch")
     data_version: str | None = Field(default=None, description="md5 of the data as data.dvc names it")

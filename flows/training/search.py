@@ -2,198 +2,167 @@
 
 from __future__ import annotations
 
-import hashlib
-import warnings
-from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from flows.params_tune import TuneParams
+from flows.errors import Conflict, OutsideError
 from flows.progress import Progress, silent
-from flows.training.space import check_space, suggest
+from flows.training.search_report import LABELS, TrialRow, TuneReport
+from flows.training.search_study import Claim, SharedStudy
 
-if TYPE_CHECKING:
-    from optuna.pruners import BasePruner
-    from optuna.samplers import BaseSampler
-    from optuna.study import Study
-    from optuna.trial import FrozenTrial, Trial
+__all__ = ["TrialFailed", "TrialJob", "TrialRow", "TuneReport", "search"]
 
-EpochReport = Callable[[int, float], None]
-"""`(epoch, map50_95)`, epochs counted from 1; raises when the trial is to stop."""
-
-TrainOnce = Callable[[int, dict[str, Any], EpochReport], float]
-"""`(trial number, values of train's keys, report)` to the trial's mAP50-95."""
+_WAIT_S = 1.0
 
 
-_BROKEN_OFF = "broken_off"
+class TrialFailed(Exception):
+    """A trial failed by itself; others may do well. `again`: whether another attempt may end otherwise."""
+
+    def __init__(self, reason: str, *, again: bool = True) -> None:
+        super().__init__(reason)
+        self.reason, self.again = reason, again
 
 
-class TrialRow(BaseModel):
-    """One trial of the study."""
+@dataclass(frozen=True)
+class TrialJob:
+    """One trial as the trainer sees it.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Attributes:
+        number: Of this attempt, from 0.
+        origin: Of the first attempt at the same values: what it left may be gone on from.
+        values: Key of train to its value.
+        report: To be called after every epoch with its number, from 1, and the first objective; it raises when the
+            trial is to stop. Epochs that it knows already are passed over.
+        progress: A `Progress` within the trial.
+    """
 
-    number: int = Field(description="counted from 0")
-    state: str = Field(description="complete, pruned, fail, running or waiting")
-    value: float | None = Field(description="mAP50-95; of a pruned trial the last one reported")
-    epochs: int = Field(description="epochs that it ran")
-    seconds: float | None = Field(description="wall time")
-    params: dict[str, Any] = Field(description="key of train to the value tried")
+    number: int
+    origin: int
+    values: dict[str, Any]
+    report: Callable[[int, float], None]
+    progress: Progress
 
 
-class TuneReport(BaseModel):
-    """The study so far."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    passed: bool = Field(description="whether a trial was completed")
-    sentence: str = Field(description="what was found, in one sentence")
-    best_params: dict[str, Any] = Field(description="key of train to its best value; empty while no trial is complete")
-    best_value: float | None = Field(description="mAP50-95 of the best complete trial")
-    best_number: int | None = Field(description="number of that trial")
-    num_complete: int = Field(description="trials that ran to their end")
-    num_pruned: int = Field(description="trials that were stopped early")
-    trials: tuple[TrialRow, ...] = Field(description="all trials, in the order they started")
+TrainOnce = Callable[[TrialJob], Mapping[str, float]]
+"""Runs a trial and returns its objectives. Raises TrialFailed; any other exception ends the search."""
 
 
 def search(
-    train: TrainOnce, params: TuneParams, seed: int, storage_path: Path, progress: Progress = silent
+    train: TrainOnce,
+    study: SharedStudy,
+    progress: Progress = silent,
+    on_trial: Callable[[TuneReport], None] = lambda report: None,
 ) -> TuneReport:
-    """Run what is missing of `params.trials` trials, and report on the whole study.
+    """Run trials until the study has all that it is to have, and report on it.
 
-    The study lives in the journal file `storage_path` and is found again as long as space, epochs, sampler, pruner and
-    seed stay the same. One process at a time: a trial that was interrupted, or is still marked as running, was broken
-    off; its values are tried again first.
+    Any number of workers may do so at the same time. One that finds nothing left to do waits for the others, since it
+    takes their trials over if they die. An exception of `train` that is not a failure of the trial alone puts the
+    trial back and is passed on, as Ctrl-C is.
+
+    Args:
+        on_trial: Called after each trial with the report so far.
 
     Raises:
-        ParamsError: The space names a value that training refuses.
+        OutsideError: The first two trials failed for good and none went well: something is wrong with all of them.
+        Conflict: Another worker took the trial over, since this one had lost its place in the store.
     """
-    check_space(params.space)
-    study = _open_study(params, seed, storage_path)
-    _retry_broken(study)
-    total = params.trials
+    with study.store.living(study.worker):
+        while True:
+            with study.deciding():
+                num_others = study.find_orphans()
+                claim = study.claim()
+            if claim is not None:
+                _run(train, study, claim, progress)
+                on_trial(study.report())
+            elif num_others:
+                _Meter(study, progress).show(0.0, f"waiting for {num_others} of other workers")
+                time.sleep(_WAIT_S)
+            else:
+                break
+    _Meter(study, progress).show(0.0, "")
+    return study.report()
 
-    def objective(trial: Trial) -> float:
-        import optuna
 
-        values = {key: suggest(trial, key, choice) for key, choice in params.space.items()}
+def _run(train: TrainOnce, study: SharedStudy, claim: Claim, progress: Progress) -> None:
+    import optuna
+    from optuna.trial import TrialState
 
-        def report(epoch: int, value: float) -> None:
-            progress(
-                _num_finished(study), total, f"trial {trial.number} epoch {epoch}/{params.epochs}  mAP50-95 {value:.3f}"
-            )
+    job = _job(study, claim, progress)
+    tell = study.optuna_study.tell
+    try:
+        found = train(job)
+        tell(claim.number, [float(found[name]) for name in study.params.objectives])
+    except optuna.TrialPruned:
+        tell(claim.number, state=TrialState.PRUNED)
+    except TrialFailed as failure:
+        claim.trial.set_user_attr("reason", failure.reason)
+        with study.deciding():
+            again = failure.again and study.put_back(claim.number, counted=True)
+            if not failure.again:
+                tell(claim.number, state=TrialState.FAIL)
+        if not again:
+            _require_hope(study, failure.reason)
+    except optuna.exceptions.UpdateFinishedTrialError:
+        raise Conflict(
+            f"trial {claim.number} was taken over: this worker lost its place in {study.store.name}", "Start it again"
+        ) from None
+    except BaseException as error:
+        claim.trial.set_user_attr("reason", f"broken off: {type(error).__name__}")
+        with study.deciding():
+            study.put_back(claim.number, counted=False)
+        raise
+
+
+def _job(study: SharedStudy, claim: Claim, progress: Progress) -> TrialJob:
+    import optuna
+
+    params, trial, meter = study.params, claim.trial, _Meter(study, progress)
+    label = f"trial {claim.number}"
+    reached: dict[int, float] = {}
+    is_single = len(params.objectives) == 1
+
+    def within(done: int, total: int, note: str) -> None:
+        meter.show(done / total if total else 0.0, f"{label} {note}")
+
+    def report(epoch: int, value: float) -> None:
+        if epoch in reached:
+            return
+        reached[epoch] = value
+        if is_single:
             trial.report(value, epoch)
-            if epoch < params.epochs and trial.should_prune():
-                raise optuna.TrialPruned
+        else:  # Optuna keeps curves of one objective only
+            trial.set_user_attr("curve", list(reached.items()))
+        meter.look()
+        meter.show(epoch / params.epochs, f"{label} epoch {epoch}/{params.epochs}  {meter.label} {value:.3f}")
+        if is_single and params.prune_from <= epoch < params.epochs and trial.should_prune():
+            raise optuna.TrialPruned
 
-        try:
-            return train(trial.number, values, report)
-        except KeyboardInterrupt:
-            trial.set_user_attr(_BROKEN_OFF, True)
-            raise
-
-    missing = max(0, total - _num_finished(study))
-    if missing:
-        study.optimize(objective, n_trials=missing)
-    progress(_num_finished(study), total, "")
-    return _report(study)
+    return TrialJob(claim.number, claim.origin, claim.values, report, within)
 
 
-def _open_study(params: TuneParams, seed: int, storage_path: Path) -> Study:
-    import optuna
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
+class _Meter:
+    """Progress of this worker: the trials that are done by anyone, and its share of the one that it runs."""
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage_path.parent.mkdir(parents=True, exist_ok=True)
-    what = params.model_dump_json(exclude={"trials"}) + str(seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # parts of Optuna call themselves experimental
-        storage = JournalStorage(JournalFileBackend(str(storage_path)))
-        study = optuna.create_study(
-            study_name=hashlib.sha256(what.encode()).hexdigest()[:12],
-            storage=storage,
-            direction="maximize",
-            load_if_exists=True,
-            pruner=_pruner(params),
-        )
-        # A sampler seeded alike would propose on resuming what it has proposed before.
-        study.sampler = _sampler(params, seed + len(study.trials))
-    return study
+    def __init__(self, study: SharedStudy, progress: Progress) -> None:
+        self._study, self._progress = study, progress
+        self.label = LABELS[study.params.objectives[0]]
+        self.look()
+
+    def look(self) -> None:
+        """Ask the store how far the study is: not at every batch."""
+        self._num_settled, self._best = self._study.num_settled(), self._study.best()
+
+    def show(self, share: float, note: str) -> None:
+        """Counted in epochs, a trial that was stopped early as a whole one."""
+        params = self._study.params
+        done = min(self._num_settled + share, params.trials) * params.epochs
+        best = "" if self._best is None else f"  best {self._best:.3f}"
+        self._progress(int(done + 1e-6), params.trials * params.epochs, f"{note}{best}")
 
 
-def _sampler(params: TuneParams, seed: int) -> BaseSampler:
-    import optuna
-
-    if params.sampler == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(2, min(10, params.trials // 3)))
-
-
-def _pruner(params: TuneParams) -> BasePruner:
-    import optuna
-
-    match params.pruner:
-        case "median":
-            return optuna.pruners.MedianPruner(n_startup_trials=max(1, min(5, params.trials // 4)))
-        case "hyperband":
-            return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=params.epochs)
-        case "none":
-            return optuna.pruners.NopPruner()
-
-
-def _retry_broken(study: Study) -> None:
-    from optuna.trial import TrialState
-
-    trials = study.get_trials(deepcopy=False)
-    retried = {trial.user_attrs.get("retry_of") for trial in trials}
-    for trial in trials:
-        killed = trial.state == TrialState.RUNNING
-        if killed:
-            study.tell(trial.number, state=TrialState.FAIL)
-        if (killed or _BROKEN_OFF in trial.user_attrs) and trial.number not in retried:
-            study.enqueue_trial(trial.params, user_attrs={"retry_of": trial.number})
-
-
-def _num_finished(study: Study) -> int:
-    from optuna.trial import TrialState
-
-    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
-
-
-def _report(study: Study) -> TuneReport:
-    rows = tuple(_row(trial) for trial in study.trials)
-    complete = [row for row in rows if row.state == "complete"]
-    best = max(complete, key=lambda row: row.value or 0.0, default=None)
-    num_pruned = sum(row.state == "pruned" for row in rows)
-    counted = f"{len(complete)} trials complete, {num_pruned} pruned"
-    return TuneReport(
-        passed=best is not None,
-        sentence=f"best {_told(best)}; {counted}" if best else f"no trial was completed; {counted}",
-        best_params=best.params if best else {},
-        best_value=best.value if best else None,
-        best_number=best.number if best else None,
-        num_complete=len(complete),
-        num_pruned=num_pruned,
-        trials=rows,
-    )
-
-
-def _told(row: TrialRow) -> str:
-    values = (
-        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in row.params.items()
-    )
-    return f"mAP50-95 {row.value:.3f} with {', '.join(values)}"
-
-
-def _row(trial: FrozenTrial) -> TrialRow:
-    return TrialRow(
-        number=trial.number,
-        state=trial.state.name.lower(),
-        value=trial.value,
-        epochs=len(trial.intermediate_values),
-        seconds=round(trial.duration.total_seconds(), 2) if trial.duration else None,
-        params=trial.params,
-    )
+def _require_hope(study: SharedStudy, reason: str) -> None:
+    report = study.report()
+    if report.num_failed >= 2 and report.num_failed == report.num_trials:
+        raise OutsideError(f"every trial failed so far, the last one thus: {reason}", "See: tca tune show")

@@ -1,32 +1,48 @@
-"""Train a YOLO11 detector: from labelled frames to the best checkpoint and its curve."""
+"""Train a YOLO11 model: from labelled frames to the best checkpoint and its curve."""
 
 from __future__ import annotations
 
-import csv
-import math
+import contextlib
 import shutil
-import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.errors import DataError
 from flows.params_train import TrainParams
 from flows.progress import Progress, silent
-from flows.training.checkpoints import CheckpointInfo, find_start, inspect_checkpoint, seal_checkpoint
-from flows.training.epochs import EpochMetrics, OnEpoch
-from flows.training.frames import LabelledFrames, input_size_wh, mirror_frames, read_sizes_wh
+from flows.training.arguments import Precision, choose_precision, require_compiler, ultralytics_arguments
+from flows.training.caching import choose_cache
+from flows.training.checkpoints import CheckpointInfo, find_start, inspect_checkpoint
+from flows.training.epochs import OnEpoch
+from flows.training.failures import explained
+from flows.training.frames import LabelledFrames, input_size_wh, mirror_frames, read_sizes_wh, require_splits
 from flows.training.reproducibility import TrainReport
-from flows.weights import digest_state, load_ultralytics, read_weights, threads
+from flows.training.results import publish, write_results
+from flows.training.schedule import BatchPlan
+from flows.training.seat import ALONE, Seat
+from flows.training.start import notes_on_data, notes_on_start
+from flows.training.state import StateStore, describe_job
+from flows.training.tasks import TASKS, load_trainer
+from flows.weights import load_ultralytics, threads
 
 if TYPE_CHECKING:
-    from flows.training.session import DetectorTrainer
+    from flows.training.keeper import Keeper, Listeners, Notes
 
 
-def train_detector(
+def never() -> bool:
+    """The `should_stop` that never asks to stop."""
+    return False
+
+
+def silent_tell(note: str) -> None:
+    """The `tell` that says nothing."""
+
+
+def train_model(
     dataset: LabelledFrames,
     params: TrainParams,
     seed: int,
@@ -34,169 +50,174 @@ def train_detector(
     on_epoch: OnEpoch,
     progress: Progress = silent,
     start_checkpoint: Path | None = None,
-) -> TrainReport:
-    """Train on the split `train`, choose by mAP50-95 on `val`.
+    *,
+    seat: Seat = ALONE,
+    micro_batch: int | None = None,
+    should_stop: Callable[[], bool] = never,
+    tell: Callable[[str], None] = silent_tell,
+) -> TrainReport | None:
+    """Train on the split `train`, choose by the task's score on `val`.
 
-    `out_dir` gets best.pt, last.pt, epochs.csv and training.json, and is replaced only when all is done: until then
-    the work lies beside it in `<out_dir>.partial`, which stays after an interruption and is begun anew next time. An
-    exception raised by `on_epoch` ends the training and is passed on.
+    `out_dir` gets best.pt, last.pt, epochs.csv and training.json, and is replaced only when all is done. Until then the
+    work lies beside it in `<out_dir>.partial`. There the state is saved after every epoch, and in a longer one every
+    `params.checkpoint_minutes`: called again with the same data, parameters, seed and starting weights, the training
+    goes on from it, and `on_epoch` hears of the epochs before once more. What was begun with others is begun anew.
 
-    On a CPU the same input gives the same weights, as long as nothing else in the process draws from its random
-    numbers: see `flows.training.launch`.
+    On a CPU the same input gives the same weights, interrupted or not, as long as nothing else in the process draws
+    from its random numbers: see `flows.training.launch`.
 
     Args:
+        on_epoch: Called after every epoch; its exception ends the training and is passed on.
         start_checkpoint: Train on from these weights instead of from `params.model`.
+        seat: This process among several that train together; each makes the same call.
+        micro_batch: Most frames that a process takes at once; gradients are summed until a batch is full.
+        should_stop: Asked after every step, and must answer the same in all processes.
+        tell: Hears what goes otherwise than planned.
+
+    Returns:
+        The report; None in all processes but the first, which writes.
 
     Raises:
         DataError: A split is empty, or an image cannot be read.
-        CheckpointError: The weights to start from are not those of a YOLO11 detector.
+        ParamsError: `train.batch` is too small for the processes, or the precision is not to be had here.
+        CheckpointError: The weights to start from are not those of a YOLO11 model for the task.
+        MemoryShort: A step did not fit into memory; the state is that of the last time it was saved.
+        Preempted: `should_stop` said so; the state is saved.
+        OutsideError: The disk is too full for the results; the state is kept.
     """
-    start = start_checkpoint or find_start(params.model)
-    info = inspect_checkpoint(start) if isinstance(start, Path) else None
-    size_wh = input_size_wh(read_sizes_wh(dataset), params.image_size)
-    draft = out_dir.with_name(f"{out_dir.name}.partial")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
+    job = _Job.prepare(dataset, params, seed, start_checkpoint, seat, micro_batch)
     load_ultralytics()
+    from flows.training.keeper import Listeners, Notes
+
+    notes, listeners = Notes(tell), Listeners(on_epoch, progress, should_stop)
+    for note in job.surprises() if seat.is_first else []:
+        notes.add(note)
+    draft = out_dir.with_name(f"{out_dir.name}.partial") if seat.is_first else None
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="mirror-", dir=draft) as mirror, threads(params.threads):
-        mirror_frames(dataset, Path(mirror))
-        trainer = _session(dataset, params, seed, draft, str(start), Path(mirror), size_wh)
-        # Ultralytics has just left PyTorch one thread less than there are cores.
-        with threads(params.threads) as num_threads:
-            epochs = _run(trainer, on_epoch, progress)
-    best = max(epochs, key=lambda epoch: (epoch.map50_95, epoch.epoch))
-    notes = {"input_size_wh": list(size_wh), "classes": list(dataset.classes), "epoch": best.epoch}
-    for name in ("best.pt", "last.pt"):
-        seal_checkpoint(draft / "weights" / name, draft / name, notes)
-    origin = _origin(start, info, dataset.classes)
-    run: dict[str, Any] = {
-        "images": len(dataset.split("train")),
-        "seconds": round(time.monotonic() - started, 2),
-        "seed": seed,
-    }
-    run |= {"precision": trainer.precision, "num_threads": num_threads}
-    report = _report(epochs, best, draft / "best.pt", size_wh, {**origin, **run})
-    _write_results(draft, epochs, report)
-    _publish(draft, out_dir)
+    with _workplace(draft) as work, threads(params.threads):
+        mirror_frames(dataset, work / "mirror", params.task)
+        cache = choose_cache(dataset, params, job.sizes_wh, work, seat.world_size // seat.num_nodes)
+        if cache.warning:
+            notes.add(cache.warning)
+        keeper = _begin(job, work, cache.kind, _open_store(job, draft), listeners, notes)
+        with threads(params.threads) as num_threads:  # Ultralytics has just left PyTorch one less than there are cores
+            _run(keeper)
+        if not draft:
+            return None
+        known = {
+            **job.origin(),
+            "seconds": round(time.monotonic() - started, 2),
+            "num_threads": num_threads,
+            "cache": cache.sentence,
+            "notes": tuple(notes.kept),
+        }
+        report = write_results(keeper, work / "results", known)
+        publish(work / "results", out_dir)
+    shutil.rmtree(draft)
     return report
 
 
-def _session(
-    dataset: LabelledFrames,
-    params: TrainParams,
-    seed: int,
-    draft: Path,
-    start: str,
-    mirror: Path,
-    size_wh: tuple[int, int],
-) -> DetectorTrainer:
-    from flows.training.session import DetectorTrainer, choose_precision, ultralytics_arguments
+@dataclass(frozen=True)
+class _Job:
+    """One call of `train_model`, checked."""
 
+    dataset: LabelledFrames
+    params: TrainParams
+    seed: int
+    seat: Seat
+    micro_batch: int | None
+    start: str | Path
+    info: CheckpointInfo | None
+    precision: Precision
+    sizes_wh: list[tuple[int, int]]
+    size_wh: tuple[int, int]
+
+    @classmethod
+    def prepare(
+        cls,
+        dataset: LabelledFrames,
+        params: TrainParams,
+        seed: int,
+        start_checkpoint: Path | None,
+        seat: Seat,
+        micro_batch: int | None,
+    ) -> _Job:
+        start = start_checkpoint or find_start(params.model, params.task)
+        info = inspect_checkpoint(start, params.task) if isinstance(start, Path) else None
+        precision = choose_precision(params.precision)
+        if params.compile:
+            require_compiler()
+        require_splits(dataset)
+        sizes_wh = read_sizes_wh(dataset)
+        square = (params.image_size, params.image_size)
+        size_wh = input_size_wh(sizes_wh, params.image_size) if TASKS[params.task].has_boxes else square
+        BatchPlan.of(len(dataset.split("train")), params.batch, size_wh, seat, micro_batch)
+        return cls(dataset, params, seed, seat, micro_batch, start, info, precision, sizes_wh, size_wh)
+
+    def surprises(self) -> list[str]:
+        """What the caller may not expect of these parameters, data and starting weights."""
+        on_data = notes_on_data(self.params, len(self.dataset.split("train")), self.sizes_wh)
+        return on_data + (notes_on_start(self.info, self.dataset.classes) if self.info else [])
+
+    def origin(self) -> dict[str, Any]:
+        """The fields of the report that say what it started from."""
+        if self.info is None:
+            return {"started_from": str(self.start), "classes_started_from": None, "head_kept": None}
+        shown = f"{Path(self.start).name} {self.info.sha256[:12]}"
+        kept = self.info.classes == self.dataset.classes
+        return {"started_from": shown, "classes_started_from": self.info.classes, "head_kept": kept}
+
+
+@contextlib.contextmanager
+def _workplace(draft: Path | None) -> Iterator[Path]:
+    """A directory for what is needed while training; beside the state in the first process."""
+    if draft:
+        draft.mkdir(parents=True, exist_ok=True)
+        for left in draft.glob("work-*"):  # by a process that was killed
+            shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(prefix="work-", dir=draft) as work:
+        yield Path(work)
+
+
+def _open_store(job: _Job, draft: Path | None) -> StateStore | None:
+    if not draft:
+        return None
+    return StateStore(draft, describe_job(job.dataset, job.params, job.seed, job.start, job.precision))
+
+
+def _begin(job: _Job, work: Path, cache: str, store: StateStore | None, listeners: Listeners, notes: Notes) -> Keeper:
+    """The session and its keeper, told of what an earlier one has saved."""
+    from flows.training.keeper import Keeper
+    from flows.training.session import Assignment, Session
+
+    content = store.load(notes.add) if store else None
+    if store and content is None:
+        store.clear()
+    params, dataset = job.params, job.dataset
+    given = Assignment(
+        params=params,
+        precision=job.precision,
+        seed=job.seed,
+        seat=job.seat,
+        micro_batch=job.micro_batch,
+        root=dataset.root,
+        mirror=work / "mirror",
+        classes=dataset.classes,
+        size_wh=job.size_wh,
+    )
     # Mosaics are squares of four frames; without them frames of one shape need no borders.
-    rect = params.mosaic == 0 and size_wh[0] != size_wh[1]
-    precision = choose_precision(params.precision)
-    arguments = ultralytics_arguments(params, precision, seed, draft, start, rect)
-    return DetectorTrainer(arguments, precision, mirror, dataset.classes, size_wh)
+    rect = params.mosaic == 0 and job.size_wh[0] != job.size_wh[1]
+    arguments = ultralytics_arguments(params, job.precision, job.seed, work, str(job.start), rect, cache)
+    trainer = type("Trainer", (Session, load_trainer(params.task)), {})
+    return Keeper(trainer(given, arguments), store, content, listeners, notes)
 
 
-def _run(trainer: DetectorTrainer, on_epoch: OnEpoch, progress: Progress) -> list[EpochMetrics]:
-    epochs: list[EpochMetrics] = []
-
-    def note() -> str:
-        shown = f"epoch {min(len(epochs) + 1, trainer.epochs)}/{trainer.epochs}"
-        return f"{shown}  mAP50-95 {epochs[-1].map50_95:.3f}" if epochs else shown
-
-    def validated(_: Any) -> None:
-        epochs.append(_epoch_metrics(trainer))
-        on_epoch(epochs[-1])
-
-    trainer.on_batch(lambda done, total: progress(done, total, note()))
-    trainer.add_callback("on_fit_epoch_end", validated)
-    with warnings.catch_warnings():
+def _run(keeper: Keeper) -> None:
+    with warnings.catch_warnings(), explained():
         warnings.simplefilter("ignore")
         try:
-            trainer.train()  # type: ignore[no-untyped-call]
-        except RuntimeError as error:
-            if "No valid images" not in str(error):
-                raise
-            raise DataError("Ultralytics found no usable frame with labels", "Run: tca validate") from error
-    return epochs
-
-
-def _epoch_metrics(trainer: Any) -> EpochMetrics:
-    figures = {key.removesuffix("(B)"): float(value) for key, value in trainer.metrics.items()}
-    losses = {f"train_{key}": float(value) for key, value in trainer.tloss.items()}
-    losses |= {key.replace("/", "_"): value for key, value in figures.items() if key.startswith("val/")}
-    return EpochMetrics(
-        epoch=trainer.epoch + 1,
-        epochs=trainer.epochs,
-        losses=losses,
-        score=figures["metrics/mAP50-95"],
-        map50=figures["metrics/mAP50"],
-        map50_95=figures["metrics/mAP50-95"],
-        precision=figures["metrics/precision"],
-        recall=figures["metrics/recall"],
-        learning_rate=float(trainer.lr["lr/pg0"]),
-        seconds=round(trainer.epoch_time, 3),
-        images_per_s=round(len(trainer.train_loader.dataset) / trainer.train_seconds, 2),
-    )
-
-
-def _origin(start: str | Path, info: CheckpointInfo | None, classes: tuple[str, ...]) -> dict[str, Any]:
-    if info is None:
-        return {"started_from": str(start), "classes_started_from": None, "head_kept": None, "classes": classes}
-    shown = f"{Path(start).name} {info.sha256[:12]}"
-    kept = info.classes == classes
-    return {"started_from": shown, "classes_started_from": info.classes, "head_kept": kept, "classes": classes}
-
-
-def _report(
-    epochs: Sequence[EpochMetrics], best: EpochMetrics, best_file: Path, size_wh: tuple[int, int], known: dict[str, Any]
-) -> TrainReport:
-    model = read_weights(best_file).model
-    finite = math.isfinite(best.map50_95) and all(map(math.isfinite, epochs[-1].losses.values()))
-    told = f"mAP50-95 {best.map50_95:.3f} on val at epoch {best.epoch} of {len(epochs)}, from {known['started_from']}"
-    return TrainReport(
-        passed=finite,
-        sentence=told if finite else f"the training diverged; try a lower learning rate than this one ({told})",
-        epochs=len(epochs),
-        best_epoch=best.epoch,
-        map50=best.map50,
-        map50_95=best.map50_95,
-        images_per_s=statistics.median(epoch.images_per_s for epoch in epochs),
-        weights_sha256=digest_state(model),
-        num_parameters=sum(parameter.numel() for parameter in model.parameters()),
-        input_size_wh=size_wh,
-        device=_device_name(),
-        **known,
-    )
-
-
-def _device_name() -> str:
-    import torch
-
-    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu"
-
-
-def _write_results(draft: Path, epochs: Sequence[EpochMetrics], report: TrainReport) -> None:
-    """Leave our four files in `draft` and nothing of Ultralytics', whose tables and arguments name paths."""
-    for leftover in draft.iterdir():
-        if leftover.is_dir():
-            shutil.rmtree(leftover)
-        elif leftover.suffix != ".pt":
-            leftover.unlink()
-    with (draft / "epochs.csv").open("w", encoding="utf-8", newline="") as stream:
-        table = csv.writer(stream, lineterminator="\n")
-        table.writerow(["epoch", *epochs[0].numbers()])
-        table.writerows([epoch.epoch, *epoch.numbers().values()] for epoch in epochs)
-    (draft / "training.json").write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
-
-
-def _publish(draft: Path, out_dir: Path) -> None:
-    old = out_dir.with_name(f"{out_dir.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if out_dir.exists():
-        out_dir.rename(old)
-    draft.rename(out_dir)
-    shutil.rmtree(old, ignore_errors=True)
+            keeper.run()
+        finally:
+            loader = getattr(keeper.session, "train_loader", None)
+            if loader:
+                loader.close()

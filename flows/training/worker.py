@@ -1,4 +1,4 @@
-"""The process that trains: `python -m flows.training.worker`, job and answers on stdin, messages on stdout.
+"""A process that trains: `python -m flows.training.worker`, alone or one of several, talking to the flow by a socket.
 
 It exists because Ultralytics draws its randomness from the one generator of the process. In the process of a flow
 others draw from it, too: the keep-alive of Prefect's connection takes a number every twenty seconds.
@@ -9,68 +9,107 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from types import FrameType
-from typing import BinaryIO, NoReturn
+import tempfile
+import threading
+from contextlib import suppress
+from pathlib import Path
 
 from flows.errors import OutsideError, TcaError
+from flows.training.company import agreed, join_company, leave_company
 from flows.training.epochs import EpochMetrics
+from flows.training.handout import hand_out
 from flows.training.messages import (
     GO_ON,
     BatchDone,
     EpochDone,
-    Failed,
     Finished,
+    Hello,
+    Lost,
     Message,
+    Told,
     TrainJob,
-    write_message,
 )
-from flows.training.trainer import train_detector
-
-STOPPED = 75
+from flows.training.reproducibility import TrainReport
+from flows.training.seat import Seat
+from flows.training.trainer import train_model
+from flows.training.verdict import Verdict
+from flows.training.wire import BACKEND, STOPPED, Line, call_parent, die_with_parent
 
 
 def main() -> None:
-    """Train the job of the first line; end as soon as the parent is gone, or says so by SIGTERM."""
+    """Train the job that the first process is given; end as soon as the parent is gone, or asks by SIGTERM."""
+    die_with_parent()
+    stopping = threading.Event()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent says what follows
-    signal.signal(signal.SIGTERM, _stop)
-    answers, told = sys.stdin.buffer, _take_stdout()
-
-    def tell(message: Message) -> None:
-        try:
-            told.write(write_message(message))
-        except BrokenPipeError:
-            sys.exit(STOPPED)
-
-    def on_epoch(metrics: EpochMetrics) -> None:
-        tell(EpochDone(metrics=metrics))
-        if answers.readline() != GO_ON:
-            sys.exit(STOPPED)
-
-    def progress(done: int, total: int, note: str) -> None:
-        tell(BatchDone(done=done, total=total, note=note))
-
-    job = TrainJob.model_validate_json(answers.readline())
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    line = call_parent()
+    seat, store = join_company(os.environ.get(BACKEND, "gloo"))
+    worker = _Worker(seat, line, stopping)
+    worker.tell(Hello(rank=seat.rank))
+    verdict = Verdict(seat, store, worker.tell)
     try:
-        report = train_detector(job, job.params, job.seed, job.out_dir, on_epoch, progress, job.start_checkpoint)
+        report = worker.train()
     except TcaError as error:
-        tell(Failed.of(error))
+        verdict.fail(error)
     except OSError as error:
-        tell(Failed.of(OutsideError(f"the training stopped: {error}")))
+        verdict.fail(OutsideError(f"the training stopped: {error}"))
+    except RuntimeError:
+        if not seat.is_alone:
+            worker.tell(Lost())  # most likely: the cause is told by the process that died
+        raise
     else:
-        tell(Finished(report=report))
+        leave_company()
+        if seat.local_rank == 0:
+            worker.tell(Finished(report=report))
 
 
-def _take_stdout() -> BinaryIO:
-    """Stdout for messages alone: whatever else is printed goes to stderr."""
-    messages = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)
-    return messages
+class _Worker:
+    """One process, its seat, and its line to the flow of this machine."""
 
+    def __init__(self, seat: Seat, line: Line, stopping: threading.Event) -> None:
+        self._seat, self._line, self._stopping = seat, line, stopping
 
-def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    # An exception, so that the mirror is tidied away.
-    sys.exit(STOPPED)
+    def train(self) -> TrainReport | None:
+        """Train the job. None on every process but the first."""
+        with tempfile.TemporaryDirectory(prefix="tca-rank-") as scratch:
+            own = TrainJob.model_validate_json(self._line.read() or b"null") if self._seat.is_first else None
+            job = hand_out(own, self._seat, Path(scratch))
+            return train_model(
+                job,
+                job.params,
+                job.seed,
+                job.out_dir,
+                self._on_epoch,
+                self._on_batch,
+                job.start_checkpoint,
+                seat=self._seat,
+                micro_batch=job.micro_batch,
+                should_stop=lambda: agreed(self._stopping.is_set()),
+                tell=self._on_note,
+            )
+
+    def tell(self, message: Message) -> None:
+        """Say it to the flow; end when that is gone."""
+        try:
+            self._line.tell(message)
+        except (BrokenPipeError, ConnectionResetError):
+            sys.exit(STOPPED)
+
+    def _on_epoch(self, metrics: EpochMetrics) -> None:
+        if self._seat.is_first:
+            self.tell(EpochDone(metrics=metrics))
+            if self._line.read() != GO_ON:
+                sys.exit(STOPPED)
+
+    def _on_batch(self, done: int, total: int, note: str) -> None:
+        if self._seat.local_rank == 0:
+            self.tell(BatchDone(done=done, total=total, note=note))
+
+    def _on_note(self, text: str) -> None:
+        if self._seat.is_first:
+            self.tell(Told(text=text))
 
 
 if __name__ == "__main__":
-    main()
+    with suppress(KeyboardInterrupt):
+        main()

@@ -3,11 +3,12 @@
 #
 #   docker build -f infra/containers/trainer.Dockerfile -t its-camera-trainer .
 #
+# For GPUs the node needs NVIDIA's driver and container toolkit; CUDA comes with PyTorch. train.compile needs g++.
 # The data is not in the image: mount it at data/, or give DVC a remote and run `dvc pull` in the container.
 FROM python:3.11-slim-bookworm
 
 RUN apt-get update \
- && apt-get install --yes --no-install-recommends git make \
+ && apt-get install --yes --no-install-recommends g++ git make \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --uid 10001 --create-home trainer \
  && install -d -o trainer /srv/its-camera-ai
@@ -23,5 +24,6 @@ COPY --chown=trainer . .
 
 ENV PATH=/srv/its-camera-ai/.venv/bin:$PATH \
     TCA_PROJECT=/srv/its-camera-ai \
-    PYTHONUNBUFFERED=1
+    PYTHONUNBUFFERED=1 \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
 CMD ["prefect", "worker", "start", "--pool", "tca", "--type", "process"]

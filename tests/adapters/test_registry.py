@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -9,20 +8,9 @@ from flows.adapters.registry import CHALLENGER, PREVIOUS, Registry, read_pointer
 from flows.errors import OutsideError, ProjectError
 
 
-@pytest.fixture(scope="session")
-def migrated_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Migrating a store takes seconds: once a session, then copied."""
-    from mlflow import MlflowClient
-
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
-
-
 @pytest.fixture
-def registry(tmp_path: Path, migrated_store: Path) -> Registry:
-    shutil.copy(migrated_store, tmp_path / "mlflow.db")
-    return Registry(f"sqlite:///{tmp_path / 'mlflow.db'}", "detector", tmp_path, tmp_path / "champion.json")
+def registry(tmp_path: Path, mlflow_uri: str) -> Registry:
+    return Registry(mlflow_uri, "detector", tmp_path, tmp_path / "champion.json")
 
 
 def register(registry: Registry, folder: Path, digest: str):
@@ -94,6 +82,40 @@ def test_a_failed_run_leaves_no_version(registry: Registry) -> None:
     with pytest.raises(RuntimeError), registry.run("train", {}):
         raise RuntimeError
     assert registry.versions() == []
+
+
+def test_an_interrupted_run_is_killed_and_goes_on(registry: Registry, mlflow_uri: str) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(mlflow_uri)
+    with (
+        registry.run("tune", {}) as parent,
+        pytest.raises(KeyboardInterrupt),
+        registry.run("tune", {}, parent=parent.run_id) as log,
+    ):
+        raise KeyboardInterrupt
+    run = client.get_run(log.run_id)
+    assert (run.info.status, run.data.tags["mlflow.parentRunId"]) == ("KILLED", parent.run_id)
+    with registry.run("tune", {}, resume=log.run_id) as again:
+        assert client.get_run(log.run_id).info.status == "RUNNING"
+    assert again.run_id == log.run_id
+    assert client.get_run(log.run_id).info.status == "FINISHED"
+
+
+def test_without_mlflow_the_champion_is_known_from_its_pointer_and_kept_package(
+    registry: Registry, tmp_path: Path
+) -> None:
+    silent = Registry("http://127.0.0.1:9", "detector", tmp_path, tmp_path / "champion.json")
+    assert silent.known_champion() is None
+    version = register(registry, tmp_path / "package", "a" * 64)
+    registry.set_champion(version.version, version.digest)
+    with pytest.raises(OutsideError, match="refused"):
+        silent.known_champion()
+    folder = registry.download(version)
+    champion = silent.known_champion()
+    assert champion is not None
+    assert (champion.version, silent.download(champion)) == ("1", folder)
+    assert registry.known_champion() == registry.reigning()
 
 
 def test_an_unknown_version_is_refused(registry: Registry, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from flows.params_train import TrainParams
 from flows.training.epochs import EpochMetrics
 from flows.training.reproducibility import TrainReport
-from flows.training.trainer import train_detector
+from flows.training.trainer import train_model
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,8 @@ def train(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Trained]:
         def progress(done: int, total: int, note: str) -> None:
             told.append((done, total, note))
 
-        report = train_detector(frames, _params(**changes), seed, out_dir, epochs.append, progress, start)
+        report = train_model(frames, _params(**changes), seed, out_dir, epochs.append, progress, start)
+        assert report
         return Trained(report, out_dir, epochs, told)
 
     return run

@@ -15,11 +15,13 @@ import numpy as np
 import psutil
 import pytest
 
-from flows.errors import CheckpointError, OutsideError, ServiceError
+from flows.errors import CheckpointError, MemoryShort, OutsideError, Preempted, ServiceError
+from flows.training import launch
+from flows.training.epochs import EpochMetrics
 from flows.training.launch import train_apart
-from flows.training.messages import EpochDone, read_message, write_message
+from flows.training.messages import EpochDone, TrainJob, read_message, write_message
+from flows.training.placing import Placing
 from flows.training.reproducibility import weights_digest
-from flows.training.trainer import EpochMetrics
 
 
 def workers() -> list[psutil.Process]:
@@ -81,7 +83,7 @@ def test_what_the_caller_raises_ends_the_process_and_is_passed_on(
     assert seen == [1]
     assert not workers()
     assert not (tmp_path / "out").exists()
-    assert not list((tmp_path / "out.partial").glob("mirror-*"))
+    assert not list((tmp_path / "out.partial").glob("work-*"))
 
 
 def test_an_error_comes_back_as_itself(tiny: Any, make_params: Callable[..., Any], tmp_path: Path) -> None:
@@ -90,12 +92,85 @@ def test_an_error_comes_back_as_itself(tiny: Any, make_params: Callable[..., Any
     assert caught.value.exit_code == 2
 
 
-def test_a_killed_process_is_told_of(tiny: Any, make_params: Callable[..., Any], tmp_path: Path) -> None:
-    def kill(_: EpochMetrics) -> None:
+def test_a_process_that_gets_nowhere_before_it_is_killed_is_told_of(
+    tiny: Any, make_params: Callable[..., Any], tmp_path: Path
+) -> None:
+    def kill(done: int, total: int, note: str) -> None:
         os.kill(workers()[0].pid, signal.SIGKILL)
 
     with pytest.raises(ServiceError, match=r"was killed.*memory"):
-        train_apart(tiny, make_params(epochs=2), 3, tmp_path / "out", kill)
+        train_apart(tiny, make_params(epochs=2), 3, tmp_path / "out", lambda _: None, kill)
+
+
+def test_a_killed_process_goes_on_from_its_last_epoch(
+    tiny: Any, make_params: Callable[..., Any], tmp_path: Path
+) -> None:
+    seen: list[int] = []
+    told: list[str] = []
+
+    def kill_once(metrics: EpochMetrics) -> None:
+        seen.append(metrics.epoch)
+        if metrics.epoch == 1:
+            os.kill(workers()[0].pid, signal.SIGKILL)
+
+    report = train_apart(tiny, make_params(epochs=2), 3, tmp_path / "out", kill_once, tell=told.append)
+    assert seen == [1, 2]
+    assert report.notes == ("the training process was killed; started again after epoch 1",)
+    assert report.notes[0] in told
+
+
+def test_where_memory_is_short_it_goes_on_with_less_at_once(
+    tiny: Any, make_params: Callable[..., Any], tmp_path: Path, trained: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int | None] = []
+
+    class Attempt:
+        def __init__(self, job: TrainJob, *_: Any) -> None:
+            self.job = job
+
+        def run(self) -> Any:
+            tried.append(self.job.micro_batch)
+            if len(tried) < 3:
+                raise MemoryShort("no memory")
+            return trained.report
+
+    monkeypatch.setattr(launch, "Attempt", Attempt)
+    report = train_apart(tiny, make_params(batch=8), 3, tmp_path / "out", lambda _: None)
+    assert tried == [None, 4, 2]
+    assert report.notes[0].startswith("memory was short: 4 images at once in each process, gradients summed to batches")
+    assert len(report.notes) == 2
+
+
+def test_no_less_than_one_image_at_once(make_params: Callable[..., Any], tiny: Any, tmp_path: Path) -> None:
+    job = TrainJob.of(tiny, make_params(batch=3), 0, tmp_path, None)
+    placing, short = Placing(1, 1, "gloo", ()), MemoryShort("no memory")
+    halved = launch._halved(job, placing, short)
+    assert halved.micro_batch == 1
+    with pytest.raises(MemoryShort):
+        launch._halved(halved, placing, short)
+
+
+def test_a_preempted_training_saves_and_goes_on(tiny: Any, make_params: Callable[..., Any], tmp_path: Path) -> None:
+    def preempt(metrics: EpochMetrics) -> None:
+        if metrics.epoch == 1:
+            workers()[0].terminate()
+
+    with pytest.raises(Preempted, match="the same command goes on"):
+        train_apart(tiny, make_params(epochs=2), 3, tmp_path / "out", preempt)
+    report = train_apart(tiny, make_params(epochs=2), 3, tmp_path / "out", lambda _: None)
+    assert report.resumed_at == (1,)
+
+
+def test_a_machine_that_must_stop_gives_time_to_save(
+    tiny: Any, make_params: Callable[..., Any], tmp_path: Path
+) -> None:
+    def stop(done: int, total: int, note: str) -> None:  # as the SIGTERM of a flow does
+        raise Preempted("the machine must stop")
+
+    with pytest.raises(Preempted, match="must stop"):
+        train_apart(tiny, make_params(epochs=2), 3, tmp_path / "out", lambda _: None, stop)
+    assert not workers()
+    assert list((tmp_path / "out.partial").glob("state-*.json"))
 
 
 def test_a_crash_is_told_with_the_end_of_what_was_printed(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from flows.dataset.checks.check import Check, Evidence, Row, Severity, note_of
-from flows.dataset.checks.suite import check_tables, dataset_checks
+from flows.dataset.checks.suite import check_tables, checks_for
 from flows.dataset.layout import Dataset
 from flows.dataset.manifest.manifest import Manifest
 from flows.dataset.replacing import replaced_folder
@@ -80,7 +80,7 @@ def run_expectations(
         RuntimeError: Great Expectations could not compute an expectation: a fault of the program, not of the data.
     """
     tables = check_tables(Evidence(dataset, manifest, params, review))
-    checks = [check for check in dataset_checks(params) if check.table in tables]
+    checks = [check for check in checks_for(dataset.form, params) if check.table in tables]
     with replaced_folder(docs_dir) if docs_dir else nullcontext() as fresh, _quiet():
         outcomes = _run_suites(checks, tables, fresh)
     return tuple(

@@ -12,9 +12,10 @@ from flows.dataset.formats.framing import UNKNOWN_CAMERA, frames_of
 from flows.dataset.formats.mapping import Mapping, no_mapping
 from flows.dataset.formats.sources import ImageIndex, SourceFrame, SourceSet
 from flows.dataset.formats.yolo import label_places
-from flows.dataset.layout import DATA_YAML, Dataset, Frame, read_classes
+from flows.dataset.layout import DATA_YAML, Dataset, Frame, read_classes, read_form
 from flows.dataset.manifest.manifest import Manifest, build_manifest
 from flows.errors import DataError
+from flows.label_forms import BOXES, LabelForm
 from flows.progress import Progress, silent
 
 _NO_SLICE = "-"
@@ -40,12 +41,12 @@ def batch_sample(
     Raises:
         DataError: There is no such folder, or no readable image in it; or data.yaml or the mapping is wrong.
     """
-    index = ImageIndex(folder)
+    index, form = ImageIndex(folder), BOXES
     if (folder / DATA_YAML).is_file():
-        classes = read_classes(folder / DATA_YAML)
+        classes, form = read_classes(folder / DATA_YAML), read_form(folder / DATA_YAML)
     sources = tuple(_source(path, index) for path in index.paths)
     rows, _ = frames_of(SourceSet(tuple(classes), sources), _facts(mapping, cameras), seed=0, resplit=True)
-    manifest = _inspect(sources, rows, classes, progress)
+    manifest = _inspect(sources, rows, classes, form, progress)
     return _sample(folder, manifest, dict(zip((row.image for row in rows), sources, strict=True)))
 
 
@@ -74,7 +75,11 @@ def _source(path: Path, index: ImageIndex) -> SourceFrame:
 
 
 def _inspect(
-    sources: Sequence[SourceFrame], rows: Sequence[Frame], classes: Sequence[str], progress: Progress
+    sources: Sequence[SourceFrame],
+    rows: Sequence[Frame],
+    classes: Sequence[str],
+    form: LabelForm,
+    progress: Progress,
 ) -> Manifest:
     """The manifest of a layout that consists of links."""
     with tempfile.TemporaryDirectory(prefix="tca-batch-") as temporary:
@@ -84,7 +89,7 @@ def _inspect(
                 place.parent.mkdir(parents=True, exist_ok=True)
             (root / row.image).symlink_to(source.path.resolve())
             (root / row.label).write_bytes(source.label_bytes or b"")
-        return build_manifest(Dataset(root, tuple(classes), tuple(rows)), progress=progress)
+        return build_manifest(Dataset(root, tuple(classes), tuple(rows), form), progress=progress)
 
 
 def _sample(folder: Path, manifest: Manifest, sources: dict[str, SourceFrame]) -> Sample:

@@ -108,7 +108,7 @@ def _fill(root: Path, found: SourceSet, frames: Sequence[Frame], progress: Progr
         if source.label_bytes is not None:
             (root / frame.label).write_bytes(source.label_bytes)
         progress(done, len(frames), source.name)
-    write_data_yaml(root, found.classes)
+    write_data_yaml(root, found.classes, found.task_keys)
     write_frames(root, sorted(frames, key=lambda frame: (SPLITS.index(frame.split), frame.image)))
 
 

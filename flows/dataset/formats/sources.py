@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from flows.dataset.layout import IMAGE_SUFFIXES
 from flows.errors import DataError
@@ -46,6 +47,7 @@ class SourceSet:
     frames: tuple[SourceFrame, ...]
     missing_images: tuple[str, ...] = ()  # annotated, but not there
     warnings: tuple[str, ...] = ()
+    task_keys: Mapping[str, Any] = field(default_factory=dict)  # of its data.yaml, where labels are no boxes
 
 
 def split_of_words(text: str) -> str | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from flows.dataset.formats.sources import ImageIndex, SourceFrame, SourceSet, split_of_folders, walk_files
-from flows.dataset.layout import DATA_YAML, read_classes
+from flows.dataset.layout import DATA_YAML, TASK_KEYS, read_classes
 from flows.errors import DataError
+from flows.label_forms import form_of
 
 _NAME_LISTS = ("obj.names", "classes.names", "classes.txt")
 _NO_LABELS = (*_NAME_LISTS, "train.txt", "val.txt", "valid.txt", "test.txt", "notes.txt", "readme.txt")
@@ -38,7 +40,8 @@ def read_yolo(source: Path) -> SourceSet:
             f"Expected e.g. {label_places(index.paths[0], source)[0].relative_to(source)}",
         )
     orphans = [path for path in walk_files(source) if _is_label(path, source) and path not in used]
-    return SourceSet(classes, tuple(frames), tuple(path.relative_to(source).as_posix() for path in orphans))
+    missing = tuple(path.relative_to(source).as_posix() for path in orphans)
+    return SourceSet(classes, tuple(frames), missing, task_keys=_task_keys(source))
 
 
 def label_places(image: Path, source: Path) -> list[Path]:
@@ -74,6 +77,16 @@ def _classes(source: Path) -> tuple[str, ...]:
         f"{source / DATA_YAML} is missing, and so are obj.names and classes.txt",
         "It names the classes: write `names: [car, truck, ...]` in the order of their ids",
     )
+
+
+def _task_keys(source: Path) -> dict[str, Any]:
+    """What data.yaml says about labels that are no boxes. Raises DataError where that cannot be."""
+    path = source / DATA_YAML
+    if not path.is_file():
+        return {}
+    tree = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    form_of(tree, path)
+    return {key: tree[key] for key in TASK_KEYS if key in tree}
 
 
 def _has_names(path: Path) -> bool:

@@ -20,6 +20,7 @@ _MAKERS = (  # code that decides about a figure of an image, a box or a problem
     "bentos/detector/header.py",
     "bentos/detector/imaging.py",
     "flows/geometry.py",
+    "flows/label_forms.py",
     "flows/dataset/labels.py",
     *(
         f"flows/dataset/manifest/{name}.py"

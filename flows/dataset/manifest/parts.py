@@ -7,7 +7,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from flows.dataset.layout import Frame
 from flows.dataset.manifest.inspection import THUMBNAIL_WH, ImageFacts
+from flows.label_forms import BOXES, LabelForm
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -57,10 +58,11 @@ class Part:
         return raw.reshape(-1, *THUMBNAIL_WH[::-1])
 
 
-def part_name(folder: str, classes: Sequence[str], frames: Sequence[Frame]) -> str:
-    """The name of the part about `frames`: other rows of frames.csv, other classes, another name."""
+def part_name(folder: str, classes: Sequence[str], frames: Sequence[Frame], form: LabelForm = BOXES) -> str:
+    """The name of the part about `frames`: other rows of frames.csv, other classes or labels, another name."""
     rows = [(one.image, one.split, one.camera, one.clip, one.time, one.slice) for one in frames]
-    text = json.dumps([folder, list(classes), rows], ensure_ascii=True)
+    told = [folder, list(classes), rows, *([] if form == BOXES else [astuple(form)])]
+    text = json.dumps(told, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32] + SUFFIX
 
 

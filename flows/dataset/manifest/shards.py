@@ -22,6 +22,7 @@ from flows.dataset.manifest.known import KnownImages, maker
 from flows.dataset.manifest.overlaps import box_columns
 from flows.dataset.manifest.reading import ABSENT, Signature, namesake, printable, read_signature, read_steadily
 from flows.errors import ServiceError
+from flows.label_forms import BOXES, LabelForm
 
 SHARD_FRAMES = 256
 _BLOCK_FRAMES = 16  # frames whose boxes are computed at once
@@ -49,6 +50,7 @@ class Job:
     cache: str
     maker: str
     pass_id: str
+    form: LabelForm = BOXES
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,7 @@ def _inspect_label(job: Job, label: str) -> tuple[list[LabelBox], list[tuple[int
         return [], [(0, "label_present", message)], ABSENT
     except OSError as error:
         return [], [(0, "label_syntax", f"cannot be read: {error.strerror}")], read_signature(path)
-    boxes, problems = parse_label_bytes(content, job.classes, label)
+    boxes, problems = parse_label_bytes(content, job.classes, label, job.form)
     return boxes, [(problem.line, problem.check, problem.message) for problem in problems], signature
 
 

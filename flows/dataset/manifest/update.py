@@ -158,7 +158,7 @@ class _Pass:
         self.parts = cache / maker()
         self.folder, frames = folder_name(dataset), dataset.frames
         self.shards = [
-            _Shard(start, stop, self.parts / part_name(self.folder, dataset.classes, frames[start:stop]))
+            _Shard(start, stop, self.parts / part_name(self.folder, dataset.classes, frames[start:stop], dataset.form))
             for start, stop in cut_shards(frames, shard_frames)
         ]
         self.num_done = self.num_decoded = 0
@@ -248,6 +248,7 @@ class _Pass:
             cache=str(self.cache.absolute()),
             maker=self.parts.name,
             pass_id=pass_id,
+            form=self.dataset.form,
         )
 
     def _keep(self, found: Findings) -> None:

@@ -12,6 +12,7 @@ from flows.dataset.labels import read_labels
 from flows.dataset.layout import DATA_YAML, FRAMES_CSV, Frame, read_dataset
 from flows.dataset.versions.boxes import NamedBox
 from flows.errors import DataError
+from flows.label_forms import BOXES, LabelForm
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,13 @@ class Snapshot:
     frames: tuple[Frame, ...]
     md5_of: Mapping[str, str]
     path_of: Callable[[str], Path]
+    form: LabelForm = BOXES
 
     def boxes(self, frame: Frame) -> tuple[NamedBox, ...]:
         """The boxes of a frame. Lines that are no boxes are left out: the gate judges them, not a comparison."""
         if frame.label not in self.md5_of:
             return ()
-        boxes, _ = read_labels(self.path_of(frame.label), self.classes, frame.label)
+        boxes, _ = read_labels(self.path_of(frame.label), self.classes, frame.label, self.form)
         return tuple(NamedBox(self.classes[box.class_id], (box.cx, box.cy, box.w, box.h)) for box in boxes)
 
 
@@ -51,4 +53,4 @@ def read_snapshot(name: str, md5_of: Mapping[str, str], path_of: Callable[[str],
             read = read_dataset(Path(folder))
         except DataError as error:
             raise DataError(f"{name}: {error.message.replace(f'{folder}/', '')}", error.remedy) from None
-    return Snapshot(name, read.classes, read.frames, md5_of, path_of)
+    return Snapshot(name, read.classes, read.frames, md5_of, path_of, read.form)
