@@ -27,7 +27,7 @@ from benchmarks.training_runs import WAYS, Job, Run, Way, project_with, run_apar
 from flows.dataset.layout import Dataset, read_dataset, write_data_yaml, write_frames
 from flows.params_file import read_params
 from flows.params_train import TrainParams
-from flows.training.caching import measure_reading, pays
+from flows.training.loop.caching import measure_reading, pays
 
 _HEADERS = ("part", "what", "epoch s", "beside s", "images/s", "waiting", "mAP50-95", "result")
 _PARTS = ("overhead", "loading", "precision", "compile")
@@ -280,7 +280,7 @@ def _precision(bench: Bench) -> dict[str, Any]:
 
 
 def _auto_precision() -> str:
-    from flows.training.arguments import choose_precision
+    from flows.training.loop.arguments import choose_precision
 
     return choose_precision("auto")
 

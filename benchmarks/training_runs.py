@@ -18,9 +18,9 @@ from benchmarks.report import ROOT, median
 from flows.dataset.layout import Dataset, read_dataset
 from flows.params_file import apply_overrides
 from flows.params_train import TrainParams
-from flows.training.arguments import Precision, choose_precision, ultralytics_arguments
 from flows.training.epochs import EpochMetrics
 from flows.training.frames import input_size_wh, mirror_frames, read_sizes_wh
+from flows.training.loop.arguments import Precision, choose_precision, ultralytics_arguments
 from flows.weights import load_ultralytics
 
 Way = Literal["bare", "bare, our settings", "trainer", "flow"]
@@ -106,7 +106,7 @@ def main(arguments: list[str]) -> int:
 
 def _trainer(job: Job) -> dict[str, Any]:
     """`train_model` here and now."""
-    from flows.training.trainer import train_model
+    from flows.training.loop.trainer import train_model
 
     ends, epochs = [], []
 
@@ -129,7 +129,7 @@ def _flow(job: Job) -> dict[str, Any]:
     """The flow of `tca train` in the project that this process was started in."""
     from flows import train as stage
     from flows.adapters import orchestrator
-    from flows.training.launch import train_apart
+    from flows.training.launching.launch import train_apart
 
     ends: list[float] = []
 

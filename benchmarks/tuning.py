@@ -34,12 +34,12 @@ from flows.params_file import read_params
 from flows.params_train import TrainParams
 from flows.params_tune import TuneParams
 from flows.training.epochs import EpochMetrics
+from flows.training.loop.trainer import train_model
 from flows.training.reproducibility import TrainReport
-from flows.training.search import TrialJob, search
-from flows.training.search_store import JournalStore
-from flows.training.search_study import SharedStudy, open_study, study_facts
-from flows.training.space import with_values
-from flows.training.trainer import train_model
+from flows.training.search.search import TrialJob, search
+from flows.training.search.space import with_values
+from flows.training.search.store import JournalStore
+from flows.training.search.study import SharedStudy, open_study, study_facts
 
 BUDGET, EPOCHS, TRIALS = 60, 6, 24  # epochs of a search, epochs of a trial, more trials than the budget can pay
 START_EPOCHS, JUDGES = 40, 4

@@ -8,7 +8,7 @@ from flows.errors import MemoryShort, OutsideError, ParamsError, Preempted
 from flows.params_file import read_params
 from flows.params_train import DistributedParams
 from flows.settings import Project
-from flows.training.launch import help_training
+from flows.training.launching.launch import help_training
 
 
 def join_training(

@@ -123,7 +123,7 @@ def read_promotions(folder: Path) -> list[ListedPromotion]:
 
 
 def _make_card(project: Project, version: str) -> None:
-    from flows.card_versions import card_of_version  # a second of imports
+    from flows.cards.versions import card_of_version  # a second of imports
 
     card_of_version(project, version)
 

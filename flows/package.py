@@ -11,13 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from bentos.detector.contract import read_spec
 from flows.adapters.bento_store import build_bento
 from flows.adapters.registry import ACCURACY
-from flows.card import card_description, write_card, write_version_card
-from flows.card_sources import gather_background
+from flows.cards.card import card_description, write_card, write_version_card
+from flows.cards.sources import gather_background
 from flows.comparison.resampling import Estimate
 from flows.early import refuse_task
 from flows.errors import GateRefused
-from flows.record import RECORD_TAG, Record, write_record
-from flows.record_collect import collect_record
+from flows.reproducing.collect import collect_record
+from flows.reproducing.record import RECORD_TAG, Record, write_record
 from flows.stage import StageRun, main, stage
 
 CARRIED_REPORTS = (

@@ -10,7 +10,7 @@ from flows.errors import InputError
 REPORT_MODELS = {
     "validate": "flows.dataset.report.validation:ValidationReport",
     "train": "flows.training.reproducibility:TrainReport",
-    "tune": "flows.training.search:TuneReport",
+    "tune": "flows.training.search.search:TuneReport",
     "export": "flows.exporting.report:ExportReport",
     "evaluate": "flows.evaluate:EvaluationRecord",
     "package": "flows.package:PackageReport",

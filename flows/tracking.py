@@ -20,8 +20,8 @@ from flows.errors import Preempted, ProjectError
 from flows.provenance import Provenance
 from flows.stage import StageRun
 from flows.training.checkpoints import find_start
-from flows.training.curve_file import read_curve
 from flows.training.epochs import EpochMetrics
+from flows.training.report.curve_file import read_curve
 from flows.training.reproducibility import TrainReport
 
 FORCED = "tca.forced"

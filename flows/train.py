@@ -13,9 +13,9 @@ from flows.early import check_early
 from flows.errors import TcaError
 from flows.stage import StageRun, main, stage
 from flows.tracking import tracked_training
-from flows.training.launch import train_apart
+from flows.training.launching.launch import train_apart
 from flows.training.reproducibility import DataDifferenceSummary, TrainReport
-from flows.training_view import JUDGED, training_markdown, write_training_page
+from flows.training_page.view import JUDGED, training_markdown, write_training_page
 
 
 @stage(gate="stop")

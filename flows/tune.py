@@ -7,11 +7,11 @@ from flows.early import check_early
 from flows.errors import Preempted
 from flows.stage import StageRun, main, stage
 from flows.tracking import stopped_by_sigterm
-from flows.training.search import TuneReport, search
-from flows.training.search_page import tuning_page
-from flows.training.search_study import open_study
-from flows.tune_study import facts_of, find_start_weights, find_storage, require_sense
-from flows.tune_trial import Trials, study_run
+from flows.training.search.page import tuning_page
+from flows.training.search.search import TuneReport, search
+from flows.training.search.study import open_study
+from flows.tuning.study import facts_of, find_start_weights, find_storage, require_sense
+from flows.tuning.trial import Trials, study_run
 
 
 @stage(gate="stop", tracked=False)

@@ -19,18 +19,18 @@ from typer.testing import CliRunner
 
 from bentos.detector.contract import EngineSpec, InputSpec, ModelSpec, Thresholds, write_spec
 from flows.adapters.registry import Registry
-from flows.card import card_description, hub_metadata, make_card, write_card, write_version_card
-from flows.card_limits import measured_limits
-from flows.card_markdown import text_of
-from flows.card_page import markup_of
-from flows.card_sources import (
+from flows.cards.card import card_description, hub_metadata, make_card, write_card, write_version_card
+from flows.cards.limits import measured_limits
+from flows.cards.markdown import text_of
+from flows.cards.page import markup_of
+from flows.cards.sources import (
     CardBackground,
     gather_background,
     read_background,
     read_data_licence,
     read_sources,
 )
-from flows.card_versions import card_of_artifacts, card_of_version
+from flows.cards.versions import card_of_artifacts, card_of_version
 from flows.cli.card import add_to
 from flows.comparison.evaluation import compare
 from flows.comparison.predictions import GroundTruth, LabelledFrame, Predictions, ground_truth, predictions

@@ -9,7 +9,9 @@ import pytest
 from bentos.detector.contract import EngineSpec, InputSpec, ModelSpec, Thresholds, write_spec
 from flows.adapters.registry import ModelVersion
 from flows.errors import InputError, ProjectError
-from flows.record import (
+from flows.reproducing.collect import MAX_PATCH_BYTES, collect_source, read_epochs
+from flows.reproducing.derive import derive_record
+from flows.reproducing.record import (
     RECORD_FILE,
     Champion,
     Environment,
@@ -21,8 +23,6 @@ from flows.record import (
     read_record,
     write_record,
 )
-from flows.record_collect import MAX_PATCH_BYTES, collect_source, read_epochs
-from flows.record_derive import derive_record
 from tests.projects import run
 
 

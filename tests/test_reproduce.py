@@ -12,10 +12,10 @@ import yaml
 from bentos.detector.contract import file_sha256
 from flows.adapters.worktree import Worktree
 from flows.errors import GateRefused, InputError, OutsideError, ProjectError
-from flows.record import Champion, Record, Start
-from flows.reproduce_given import Given, find_checkpoint, gather, require_one_machine
-from flows.reproduce_tree import fill_tree
-from flows.reproduce_work import Workplace, build_environment, installed_in, run_stage
+from flows.reproducing.given import Given, find_checkpoint, gather, require_one_machine
+from flows.reproducing.record import Champion, Record, Start
+from flows.reproducing.tree import fill_tree
+from flows.reproducing.work import Workplace, build_environment, installed_in, run_stage
 from flows.settings import Project
 from tests.test_record import make_package, make_record
 
@@ -172,7 +172,7 @@ def test_a_champion_that_is_gone_is_said(tmp_path: Path) -> None:
 def test_a_tree_gets_the_recorded_params_with_the_values_that_must_differ(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.reproduce_tree._put_data", lambda *_: None)
+    monkeypatch.setattr("flows.reproducing.tree._put_data", lambda *_: None)
     tree = Worktree(tmp_path, tmp_path / "tree")
     tree.root.mkdir()
     (tree.root / "dvc.lock").touch()

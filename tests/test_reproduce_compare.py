@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from flows.record import Environment, Figure, Results
-from flows.reproduce import ReproduceReport, report_text, tell
-from flows.reproduce_compare import judge_rebuild, list_differences
-from flows.reproduce_page import reproduce_page
+from flows.reproducing.compare import judge_rebuild, list_differences
+from flows.reproducing.page import reproduce_page
+from flows.reproducing.record import Environment, Figure, Results
+from flows.reproducing.reproduce import ReproduceReport, report_text, tell
 
 REGISTERED = Figure(value=0.50, lower=0.45, upper=0.55)
 

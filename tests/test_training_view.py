@@ -15,11 +15,11 @@ from flows.dataset.layout import Dataset, read_dataset
 from flows.errors import CheckpointError, DataError
 from flows.params import Params
 from flows.params_file import read_params
-from flows.training.judged import JudgedValidation
-from flows.training.page import FALSE, MISSED
+from flows.training.report.judged import JudgedValidation
+from flows.training.report.page import FALSE, MISSED
 from flows.training.reproducibility import TrainReport
-from flows.training_judge import judge, judge_checkpoint
-from flows.training_view import draw_samples, training_markdown, write_training_page
+from flows.training_page.judge import judge, judge_checkpoint
+from flows.training_page.view import draw_samples, training_markdown, write_training_page
 
 ROOT = Path(__file__).resolve().parents[1]
 HEADER = "epoch,train_box_loss,val_box_loss,map50,map50_95,precision,recall,learning_rate,seconds,images_per_s\n"

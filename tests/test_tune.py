@@ -14,7 +14,6 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from flows import tune_trial
 from flows.cli.tune import app as cli
 from flows.console import Step
 from flows.dataset.layout import Frame, read_dataset, write_data_yaml, write_frames
@@ -33,12 +32,13 @@ from flows.params_file import apply_overrides, read_params
 from flows.progress import silent
 from flows.settings import Project
 from flows.training.epochs import EpochMetrics
-from flows.training.search import TrialFailed, TrialJob, TuneReport, search
-from flows.training.search_store import JournalStore
-from flows.training.search_study import open_study
-from flows.tune_apply import propose, read_study, take_over, trials_table
-from flows.tune_study import StartWeights, facts_of, find_storage, require_sense
-from flows.tune_trial import Trials
+from flows.training.search.search import TrialFailed, TrialJob, TuneReport, search
+from flows.training.search.store import JournalStore
+from flows.training.search.study import open_study
+from flows.tuning import trial as tune_trial
+from flows.tuning.apply import propose, read_study, take_over, trials_table
+from flows.tuning.study import StartWeights, facts_of, find_storage, require_sense
+from flows.tuning.trial import Trials
 
 ROOT = Path(__file__).resolve().parents[1]
 

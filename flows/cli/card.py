@@ -22,7 +22,7 @@ def card(
     ] = "",
 ) -> None:
     """Write the model card: what a model is, how well it does and where not, what it is made from and meant for."""
-    from flows.card_versions import card_of_artifacts, card_of_version
+    from flows.cards.versions import card_of_artifacts, card_of_version
     from flows.settings import apply_environment, find_project
 
     project = find_project()

@@ -47,7 +47,7 @@ def reproduce(
 
     Exit codes: 0 the same, 1 it differs, 2 the record lacks something, 3 something outside failed.
     """
-    from flows.reproduce import report_text, reproduce_version
+    from flows.reproducing.reproduce import report_text, reproduce_version
     from flows.settings import apply_environment, find_project
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that the tree is removed

@@ -33,7 +33,7 @@ def tune(
 def show(as_json: AsJson = False) -> None:
     """All trials of the present study, also while it runs."""
     from flows.settings import apply_environment, find_project
-    from flows.tune_apply import read_study, trials_table
+    from flows.tuning.apply import read_study, trials_table
 
     project = find_project()
     apply_environment(project)
@@ -48,7 +48,7 @@ def apply(
 ) -> None:
     """The best trial's values as a change of params.yaml."""
     from flows.settings import apply_environment, find_project
-    from flows.tune_apply import propose, take_over
+    from flows.tuning.apply import propose, take_over
 
     project = find_project()
     apply_environment(project)

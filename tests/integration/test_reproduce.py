@@ -20,9 +20,9 @@ from flows.adapters.registry import ModelVersion
 from flows.errors import InputError, OutsideError, ProjectError
 from flows.params_file import apply_overrides, read_params
 from flows.provenance import collect_provenance
-from flows.record import RECORD_TAG, read_record, write_record
-from flows.record_collect import collect_record
-from flows.reproduce import reproduce_version
+from flows.reproducing.collect import collect_record
+from flows.reproducing.record import RECORD_TAG, read_record, write_record
+from flows.reproducing.reproduce import reproduce_version
 from flows.serving import registry_of
 from flows.settings import Project
 from tests.projects import copy_project, run

@@ -23,7 +23,7 @@ from flows.adapters.run_spool import find_journals, peek
 from flows.adapters.runs import Runs
 from flows.dataset.layout import read_dataset
 from flows.params_file import apply_overrides, read_params
-from flows.training.launch import train_apart
+from flows.training.launching.launch import train_apart
 from tests.projects import copy_project, run
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(900)]

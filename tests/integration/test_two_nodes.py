@@ -90,7 +90,7 @@ import json, sys
 from pathlib import Path
 from flows.dataset.layout import read_dataset
 from flows.params_file import read_params
-from flows.training.launch import train_apart
+from flows.training.launching.launch import train_apart
 
 out, nodes = Path(sys.argv[1]), int(sys.argv[2])
 params = read_params(Path("params.yaml")).train
@@ -185,7 +185,7 @@ def test_a_killed_process_of_the_other_machine_is_made_good(together: Together, 
     gate.touch()
     first, other, out = together()
     wait_for(lambda: Path(f"{out}.epoch1").exists() or first.poll() is not None)
-    worker = next(one for one in children(other) if "flows.training.worker" in one.cmdline())
+    worker = next(one for one in children(other) if "flows.training.launching.worker" in one.cmdline())
     os.kill(worker.pid, signal.SIGKILL)
     gate.unlink()
     assert (first.wait(200), other.wait(60)) == (0, 0), logs(tmp_path)

@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw
 
 from flows.params_train import TrainParams
 from flows.training.epochs import EpochMetrics
+from flows.training.loop.trainer import train_model
 from flows.training.reproducibility import TrainReport
-from flows.training.trainer import train_model
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,59 @@
+"""What exceptions of PyTorch, OpenCV and Ultralytics are told as."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from flows.errors import DataError, MemoryShort, OutsideError, ParamsError, TcaError
+from flows.training.loop.failures import explained, told_of_full_disk
+
+
+class _OfOpenCV(Exception):
+    __module__ = "cv2"
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected", "told"),
+    [
+        (
+            RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB\nmore"),
+            MemoryShort,
+            "Tried to allocate 2.00 GiB",
+        ),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you"), MemoryShort, "can't allocate"),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate"), MemoryShort, "memory is short"),
+        (RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), MemoryShort, "memory is short"),
+        (RuntimeError("CUDA error: out of memory"), MemoryShort, "memory is short"),
+        (_OfOpenCV("OpenCV(4) Insufficient memory: Failed to allocate 99 bytes"), MemoryShort, "memory is short"),
+        (MemoryError(), MemoryShort, "memory is short"),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), OutsideError, r"fewer train\.workers"),
+        (RuntimeError("No valid images found in x.cache"), DataError, "no usable frame"),
+    ],
+)
+def test_what_can_be_acted_on_is_told(raised: Exception, expected: type[TcaError], told: str) -> None:
+    with pytest.raises(expected, match=told) as caught, explained():
+        raise raised
+    assert type(caught.value) is expected
+    assert caught.value.__cause__ is raised
+
+
+@pytest.mark.parametrize(
+    "raised", [RuntimeError("mat1 and mat2 cannot be multiplied"), ValueError("out of memory"), ParamsError("wrong")]
+)
+def test_other_exceptions_pass(raised: Exception) -> None:
+    with pytest.raises(type(raised)) as caught, explained():
+        raise raised
+    assert caught.value is raised
+
+
+def test_a_full_disk_is_told_with_what_it_needs() -> None:
+    with (
+        pytest.raises(OutsideError, match=r"need 3 MB in results\. Free 3 MB"),
+        told_of_full_disk(Path("results"), 2_000_001),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(PermissionError), told_of_full_disk(Path("results"), 1):
+        raise PermissionError(errno.EACCES, "denied")
