@@ -41,11 +41,13 @@ test: check  ## Checks and the whole test suite
 test-chaos: $(STAMP)  ## Fuzz, soak, overload and kill a real service; 14 minutes (CHAOS_SOAK_S=120: 6)
 	@$(BIN)/python -m pytest -m chaos -s $(CHAOS)
 
-bench: $(STAMP)  ## Measure speed; about half an hour on an idle machine
+bench: $(STAMP)  ## Measure speed; about an hour on an idle machine
 	@$(BIN)/python -m benchmarks.router
 	@$(BIN)/python -m benchmarks.evaluator
 	@$(BIN)/python -m benchmarks.manifest
 	@$(BIN)/python -m benchmarks.drift
+	@$(BIN)/python -m benchmarks.training
+	@$(BIN)/python -m benchmarks.tuning
 	@$(BIN)/python -m benchmarks.serving
 	@$(BIN)/python -m benchmarks.summary
 

@@ -34,9 +34,7 @@ class ReproduceReport(BaseModel):
 
     passed: bool = Field(description="identical or equivalent")
     sentence: str = Field(description="the verdict in one sentence")
-    verdict: Verdict = Field(
-        description="identical, equivalent or different, see `compare.Judgement`"
-    )
+    verdict: Verdict = Field(description="identical, equivalent or different, see `compare.Judgement`")
     model_version: str = Field(description="registered version")
     model_digest: str = Field(description="sha256 that its model.json carries")
     record_digest: str | None = Field(description="of its record; null: made from tags and reports, as it has none")
