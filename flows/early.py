@@ -9,6 +9,7 @@ from typing import Any
 from flows.errors import ParamsError
 from flows.params import Params
 from flows.settings import Project
+from flows.training.launching.placing import place_training
 from flows.training.start import check_start
 
 _TRAINING_VERBS = ("train", "tune", "release")
@@ -25,12 +26,14 @@ def check_early(verb: str, params: Params, project: Project, until: str = "promo
         until: The last stage of a release.
 
     Raises:
-        ParamsError: The task has no such stage, or settings of train contradict each other.
+        ParamsError: The task has no such stage, settings of train contradict each other, or it wants more processes
+            than this machine has devices.
         CheckpointError: `train.model` is nothing to start from.
         DataError: The data are labelled for another task.
     """
     refuse_task(verb, params, until)
     if verb in _TRAINING_VERBS:
+        place_training(params.train)
         check_start(params.train, project.data, _has_champion(project.champion_file))
 
 

@@ -91,3 +91,9 @@ def test_labels_of_another_task_are_said(project: Project) -> None:
     (project.data / "data.yaml").write_text("names: [car]\n")
     with pytest.raises(DataError, match="train.task is segment, but the labels are for detect"):
         check_early("train", params(**SEGMENT), project)
+
+
+@pytest.mark.parametrize("verb", ["train", "tune", "release"])
+def test_machines_without_a_meeting_place_are_said_by_all_that_train(verb: str, project: Project) -> None:
+    with pytest.raises(ParamsError, match="rendezvous is empty"):
+        check_early(verb, read_params(ROOT / "params.yaml", ["train.distributed.nodes=2"]), project)

@@ -43,7 +43,7 @@ class FakeRun:
         self.lines: list[str] = []
         self.shown = SimpleNamespace(milestone=self.lines.append, progress=lambda done, total, note: None)
         self.published = SimpleNamespace(update=self._publish)
-        self.params = SimpleNamespace(train=SimpleNamespace(epochs=10, start_from="champion"))
+        self.params = SimpleNamespace(train=SimpleNamespace(epochs=10, start_from="champion", task="detect"))
         self._fails = fails
 
     def _publish(self, done: int, total: int, note: str) -> None:

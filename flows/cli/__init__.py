@@ -11,16 +11,28 @@ import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from flows.cli import card, data, data_review, data_split, join, look, promotion, reproduce, runs, services, tune, verbs
 from flows.errors import TcaError
 
 INTERRUPTED = 130  # what a shell expects of Ctrl-C, and what typer makes of it
 
+
+class InOrder(TyperGroup):
+    """Lists the verbs in the order of the work; Typer lists groups after all commands."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        names = [name for name in super().list_commands(ctx) if name != "tune"]
+        names.insert(names.index("train") + 1, "tune")
+        return names
+
+
 app = typer.Typer(
+    cls=InOrder,
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
