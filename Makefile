@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CHAOS ?= tests/chaos
 
-.PHONY: help demo test test-chaos check install bench down clean
+.PHONY: help demo test test-deep test-chaos check install bench down clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -37,6 +37,9 @@ SIDE_BY_SIDE := $(addprefix tests/,adapters comparison dataset exporting rollout
 test: check  ## Checks and the whole test suite
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(SIDE_BY_SIDE)
 	@$(BIN)/python -m pytest $(addprefix --ignore=,$(SIDE_BY_SIDE))
+
+test-deep: $(STAMP)  ## Trainings killed, on two machines, from a work pool, reproduced; six minutes
+	@$(BIN)/python -m pytest -m deep tests/integration tests/training
 
 test-chaos: $(STAMP)  ## Fuzz, soak, overload and kill a real service; 14 minutes (CHAOS_SOAK_S=120: 6)
 	@$(BIN)/python -m pytest -m chaos -s $(CHAOS)

@@ -27,7 +27,7 @@ from flows.serving import registry_of
 from flows.settings import Project
 from tests.projects import copy_project, run
 
-pytestmark = [pytest.mark.train, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.deep, pytest.mark.train, pytest.mark.timeout(900)]
 
 SMALL = (
     *("render.cameras=6", "render.clips_per_camera=4", "render.frames_per_clip=5", "render.size_wh=[192, 128]"),

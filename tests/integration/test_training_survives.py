@@ -26,7 +26,7 @@ from flows.params_file import apply_overrides, read_params
 from flows.training.launching.launch import train_apart
 from tests.projects import copy_project, run
 
-pytestmark = [pytest.mark.train, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.deep, pytest.mark.train, pytest.mark.timeout(900)]
 
 EPOCHS = 3
 SMALL = (

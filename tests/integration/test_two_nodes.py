@@ -21,6 +21,8 @@ import yaml
 
 from tests.projects import ROOT, copy_project, run
 
+pytestmark = pytest.mark.deep
+
 PORT = 29477
 
 

@@ -16,6 +16,8 @@ import pytest
 from flows.params_file import apply_overrides
 from tests.projects import copy_project, run
 
+pytestmark = pytest.mark.deep
+
 TINY = (
     *("render.cameras=6", "render.clips_per_camera=4", "render.frames_per_clip=5", "render.size_wh=[192, 128]"),
     *("train.epochs=2", "train.image_size=64", "train.batch=8", "train.threads=1", "train.precision=fp32"),

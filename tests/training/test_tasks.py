@@ -113,7 +113,7 @@ def test_there_are_five_tasks_of_five_sizes() -> None:
     )
 
 
-@pytest.mark.parametrize("size", ["s", *(pytest.param(size, marks=pytest.mark.chaos) for size in "mlx")])
+@pytest.mark.parametrize("size", ["s", *(pytest.param(size, marks=pytest.mark.deep) for size in "mlx")])
 def test_every_size_takes_a_step(train: Any, tiny: Any, size: str) -> None:
     few = type(tiny)(tiny.root, tiny.classes, {"train": tiny.split("train")[:4], "val": tiny.split("val")[:2]})
     trained = train(few, model=f"yolo11{size}.yaml")

@@ -80,8 +80,6 @@ class Keeper:
             self.curve = [EpochMetrics.model_validate(values) for values in content["curve"]]
             self.best_epoch, self.best_weights = content["best_epoch"], content["best_weights"]
             self.resumed_at = (*content["resumed_at"], content["epoch"])
-            where = "with the results" if content["finished"] else f"in epoch {content['epoch'] + 1}"
-            self._notes.tell(f"going on {where}, where an earlier training was interrupted")
         for metrics in self.curve:
             self._listeners.on_epoch(metrics)
         self.session.train()
