@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,13 @@ class Trials:
     start_checkpoint: Path | None
     parent_run: str
     page: Path
+    told: set[str] = field(default_factory=set)
+
+    def _tell_once(self, note: str) -> None:
+        """Trials have much in common; what is true of all is said once."""
+        if note not in self.told:
+            self.told.add(note)
+            self.run.shown.milestone(note)
 
     def train(self, job: TrialJob) -> dict[str, float]:
         """A `TrainOnce`: one trial, its MLflow run nested in that of the study."""
@@ -109,7 +116,7 @@ class Trials:
         try:
             report = train_apart(
                 self.dataset, params, self.run.params.seed, folder, on_epoch, job.progress, self.start_checkpoint,
-                tell=self.run.shown.milestone,
+                tell=self._tell_once,
             )  # fmt: skip
             if not report.passed:
                 raise TrialFailed(report.sentence, again=False)
