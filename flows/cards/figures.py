@@ -104,7 +104,7 @@ def training_part(sources: CardSources) -> Part:
         return Part("training", "Training", (Words("How it was trained is not known: there is no report of it."),))
     blocks: list[Block] = [pairs(dict(_training_facts(training)))]
     if training.notes:
-        blocks += [Words("What went otherwise than planned:"), Points(training.notes)]
+        blocks += [Words("Worth knowing:"), Points(training.notes)]
     epochs = sources.background.epochs
     if epochs:
         blocks.append(Words(f"By epoch; the best one, {training.best_epoch}, is marked:"))

@@ -123,9 +123,7 @@ def _incidents(report: TrainReport) -> str:
     found = incidents(report)
     if not found:
         return ""
-    return (
-        "<h3>What went otherwise than planned</h3><ul>" + "".join(f"<li>{escape(one)}</li>" for one in found) + "</ul>"
-    )
+    return "<h3>Worth knowing</h3><ul>" + "".join(f"<li>{escape(one)}</li>" for one in found) + "</ul>"
 
 
 def _curves(report: TrainReport, epochs: Sequence[EpochMetrics]) -> str:

@@ -160,7 +160,7 @@ def test_what_went_otherwise_than_planned_is_listed() -> None:
     assert "went on at epoch 2, 3" in told[1]
     assert "ended after epoch 3" in told[2]
     html = training_page(changed, epochs(), "not judged")
-    assert html.index("What went otherwise than planned") < html.index("<h2>Curves")
+    assert html.index("Worth knowing") < html.index("<h2>Curves")
     assert html.count(">resumed<") == 2 * 7
 
 
