@@ -223,7 +223,8 @@ def _against(found: Sequence[Found], figure: str) -> str:
     pairs = [(getattr(ours, figure), getattr(theirs, figure)) for ours, theirs in zip(guided, blind, strict=True)]
     gains = [ours - theirs for ours, theirs in pairs]
     medians = " against ".join(f"{median(side):.3f}" for side in zip(*pairs, strict=True))
-    return f"{medians} (ahead in {sum(gain > 0 for gain in gains)} of {len(gains)}, {median(gains):+.4f} in the median)"
+    ahead, behind = sum(gain > 0 for gain in gains), sum(gain < 0 for gain in gains)
+    return f"{medians} (ahead in {ahead} of {len(gains)}, behind in {behind}, {median(gains):+.4f} in the median)"
 
 
 def _seed(one: Found) -> int:
