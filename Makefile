@@ -38,8 +38,8 @@ test: check  ## Checks and the whole test suite
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(SIDE_BY_SIDE)
 	@$(BIN)/python -m pytest $(addprefix --ignore=,$(SIDE_BY_SIDE))
 
-test-deep: $(STAMP)  ## Trainings killed, on two machines, from a work pool, reproduced; six minutes
-	@$(BIN)/python -m pytest -m deep tests/integration tests/training
+test-deep: $(STAMP)  ## Trainings killed, on two machines, from a work pool, reproduced; eight minutes
+	@$(BIN)/python -m pytest -m deep tests/adapters tests/integration tests/training
 
 test-chaos: $(STAMP)  ## Fuzz, soak, overload and kill a real service; 14 minutes (CHAOS_SOAK_S=120: 6)
 	@$(BIN)/python -m pytest -m chaos -s $(CHAOS)

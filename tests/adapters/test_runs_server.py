@@ -53,6 +53,7 @@ class Server:
             return False
 
 
+@pytest.mark.deep
 def test_a_server_killed_in_the_middle_gets_every_step_once(
     mlflow_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

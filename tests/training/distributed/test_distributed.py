@@ -124,6 +124,7 @@ def largest_difference(first: Outcome, second: Outcome) -> float:
     return max(float((a - b).detach().abs().max()) for a, b in pairs)
 
 
+@pytest.mark.deep
 def test_a_killed_process_costs_one_epoch_at_most(two: Outcome, launch: Callable[..., Outcome]) -> None:
     killed: list[int] = []
 
@@ -139,6 +140,7 @@ def test_a_killed_process_costs_one_epoch_at_most(two: Outcome, launch: Callable
     assert again.report.resumed_at
 
 
+@pytest.mark.deep
 def test_a_preempted_machine_saves_first(two: Outcome, launch: Callable[..., Outcome], tmp_path: Path) -> None:
     def preempt(metrics: EpochMetrics) -> None:
         if metrics.epoch == 1:
@@ -151,6 +153,7 @@ def test_a_preempted_machine_saves_first(two: Outcome, launch: Callable[..., Out
     assert again.report.weights_sha256 == two.report.weights_sha256
 
 
+@pytest.mark.deep
 def test_what_the_caller_raises_ends_all(launch: Callable[..., Outcome], tmp_path: Path) -> None:
     seen: list[psutil.Process] = []
 
@@ -165,6 +168,7 @@ def test_what_the_caller_raises_ends_all(launch: Callable[..., Outcome], tmp_pat
     assert not alive
 
 
+@pytest.mark.deep
 def test_all_end_when_the_flow_is_killed(tiny: Any, make_params: Callable[..., Any], tmp_path: Path) -> None:
     child = os.fork()
     if not child:

@@ -150,6 +150,7 @@ def test_no_less_than_one_image_at_once(make_params: Callable[..., Any], tiny: A
         launch._halved(halved, placing, short)
 
 
+@pytest.mark.deep
 def test_a_preempted_training_saves_and_goes_on(tiny: Any, make_params: Callable[..., Any], tmp_path: Path) -> None:
     def preempt(metrics: EpochMetrics) -> None:
         if metrics.epoch == 1:

@@ -219,6 +219,7 @@ def test_measuring_leaves_out_what_is_no_image(dataset: Any, tmp_path: Path) -> 
     assert measure_reading(dataset, tmp_path) == ReadTimes(0.0, 0.0, 0.0)
 
 
+@pytest.mark.deep
 def test_the_weights_do_not_depend_on_the_cache(tiny: Any, train: Callable[..., Any]) -> None:
     reports = [train(tiny, cache=cache, mosaic=0.5, epochs=2).report for cache in ("ram", "disk", "none", "auto")]
     assert len({report.weights_sha256 for report in reports}) == 1

@@ -146,6 +146,7 @@ def test_killed_it_goes_on_to_the_same_weights(
     assert_same(run, report, at_once)
 
 
+@pytest.mark.deep
 def test_stopped_after_any_step_it_goes_on_to_the_same_weights(
     at_once: tuple[Run, TrainReport], new_run: Callable[..., Run]
 ) -> None:

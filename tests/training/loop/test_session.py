@@ -94,6 +94,7 @@ def test_what_an_epoch_took_is_measured(trained: Any) -> None:
         assert (epoch.gpu_memory_gb is None) == (epoch.gpu_use is None)
 
 
+@pytest.mark.deep
 def test_a_compiled_network_learns_the_same(
     tiny: Any, train: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
