@@ -32,14 +32,14 @@ check: $(STAMP)  ## Style, types and architecture
 	@$(BIN)/lint-imports
 
 # What starts no services is tested two files at a time, the rest one after the other: it wants all cores.
-SIDE_BY_SIDE := $(addprefix tests/,adapters comparison dataset exporting rollout training) $(wildcard tests/test_*.py)
+SIDE_BY_SIDE := $(addprefix tests/,adapters comparison dataset exporting infra rollout training) $(wildcard tests/test_*.py)
 
 test: check  ## Checks and the whole test suite
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(SIDE_BY_SIDE)
 	@$(BIN)/python -m pytest $(addprefix --ignore=,$(SIDE_BY_SIDE))
 
 test-deep: $(STAMP)  ## Trainings killed, on two machines, from a work pool, reproduced; eight minutes
-	@$(BIN)/python -m pytest -m deep tests/adapters tests/integration tests/training
+	@$(BIN)/python -m pytest -m deep tests/adapters tests/benchmarks tests/integration tests/training
 
 test-chaos: $(STAMP)  ## Fuzz, soak, overload and kill a real service; 14 minutes (CHAOS_SOAK_S=120: 6)
 	@$(BIN)/python -m pytest -m chaos -s $(CHAOS)

@@ -74,6 +74,7 @@ def test_an_unknown_part_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert "there is no part speed; known: overhead, loading" in capsys.readouterr().err
 
 
+@pytest.mark.deep
 def test_one_small_training_of_each_kind_is_timed(tmp_path: Path) -> None:
     """Ultralytics' and ours, on the same frames, each in a process of its own."""
     from benchmarks.report import ROOT

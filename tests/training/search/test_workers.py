@@ -84,7 +84,7 @@ class Team:
         return load_study(find_store(self.address, self.folder / "study.journal"), self.params, self.facts).report()
 
 
-@pytest.fixture(params=["journal", "postgresql"])
+@pytest.fixture(params=["journal", pytest.param("postgresql", marks=pytest.mark.deep)])
 def team(request: pytest.FixtureRequest, tmp_path: Path, make_params: Callable[..., TrainParams]) -> Team:
     address = request.getfixturevalue("postgres_url") if request.param == "postgresql" else ""
     return Team(tmp_path, address, make_params())
