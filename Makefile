@@ -44,7 +44,7 @@ test-deep: $(STAMP)  ## Trainings killed, on two machines, from a work pool, rep
 test-chaos: $(STAMP)  ## Fuzz, soak, overload and kill a real service; 14 minutes (CHAOS_SOAK_S=120: 6)
 	@$(BIN)/python -m pytest -m chaos -s $(CHAOS)
 
-bench: $(STAMP)  ## Measure speed; about an hour on an idle machine
+bench: $(STAMP)  ## Measure speed; an hour and a half on an idle machine
 	@$(BIN)/python -m benchmarks.router
 	@$(BIN)/python -m benchmarks.evaluator
 	@$(BIN)/python -m benchmarks.manifest

@@ -272,8 +272,8 @@ def _outlook(gpus: list[Gpu], flags: frozenset[str]) -> dict[str, str]:
         else "on the processor; the demo's sizes are made for that"
     )
     able = all(float(gpu.compute_capability) >= 8 for gpu in gpus) if gpus else "amx_bf16" in flags
-    cache_gb = 0.5 * read_memory().free_bytes / 1e9  # train.cache_share
-    settings = f"train.precision auto is {'bf16' if able else 'fp32'}; frames stay in memory up to {cache_gb:.0f} GB"
+    free_gb = read_memory().free_bytes / 1e9
+    settings = f"train.precision auto is {'bf16' if able else 'fp32'}; {free_gb:.0f} GB of memory are free"
     precision = " (bf16 possible)" if engines[0] == "OpenVINO" and "amx_bf16" in flags else ""
     return {
         "training": f"{where}; {settings}" if read_version("torch") else "not possible: PyTorch is not installed",

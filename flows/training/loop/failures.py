@@ -60,8 +60,10 @@ def told_of_full_disk(directory: Path, needed_bytes: int) -> Iterator[None]:
     """Say how much room the results need where there is none. Raises OutsideError."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except (OSError, RuntimeError) as error:
+        # PyTorch's archive writer reports a failed write of its own, with the cause behind it.
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError) or cause.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         needed_mb = -(-needed_bytes // 1_000_000)
         raise OutsideError(

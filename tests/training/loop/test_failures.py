@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,3 +59,18 @@ def test_a_full_disk_is_told_with_what_it_needs() -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(PermissionError), told_of_full_disk(Path("results"), 1):
         raise PermissionError(errno.EACCES, "denied")
+
+
+def test_a_disk_that_fills_up_under_pytorch_is_told_as_full() -> None:
+    import torch
+
+    class Filling(io.BytesIO):
+        def write(self, content: Any) -> int:
+            if self.tell() > 1000:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(content)
+
+    with pytest.raises(OutsideError, match="the disk is full"), told_of_full_disk(Path("results"), 1):
+        torch.save({"weights": torch.zeros(10_000)}, Filling())
+    with pytest.raises(RuntimeError, match="other"), told_of_full_disk(Path("results"), 1):
+        raise RuntimeError("other")
