@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from copy import copy
 from typing import Any
 
@@ -87,6 +88,17 @@ class Addresses(Sampler[list[int]]):
         """Nothing: every address says its epoch. Ultralytics calls this where several processes train."""
 
 
+def end_workers(iterator: Any) -> None:
+    """End the processes behind an iterator of PyTorch's loader, however they leave.
+
+    They have delivered what was asked of them. One that was forked beside threads may fail while it ends (hooks of
+    libraries find their threads gone), and PyTorch would raise that as a death in the middle of the work.
+    """
+    if hasattr(iterator, "_shutdown_workers"):
+        with suppress(RuntimeError):
+            iterator._shutdown_workers()
+
+
 class TrainLoader:
     """The training batches as Ultralytics' loop takes them: one iteration is the rest of an epoch.
 
@@ -150,7 +162,6 @@ class TrainLoader:
 
     def close(self) -> None:
         """End the processes that load."""
-        if hasattr(self._iterator, "_shutdown_workers"):
-            self._iterator._shutdown_workers()
+        end_workers(self._iterator)
         self._iterator = None
         self.sampler.start = self._next

@@ -24,7 +24,7 @@ from flows.training.distributed.shared_step import Distributed
 from flows.training.loop.arguments import Precision
 from flows.training.loop.clock import Clock
 from flows.training.loop.gauges import Gauges
-from flows.training.loop.loader import SeededFrames, TrainLoader, seed_everything
+from flows.training.loop.loader import SeededFrames, TrainLoader, end_workers, seed_everything
 from flows.training.loop.schedule import BatchPlan, Momentum, count_warmup_steps, draw_seed, warm_up
 from flows.training.tasks import read_metrics, task_data
 
@@ -120,7 +120,9 @@ class Session(Distributed):
         given, params = self.given, self.given.params
         if mode != "train":
             limit = 2 * self.plan.largest_part
-            return super().get_dataloader(dataset_path, min(batch_size, limit), rank, mode)  # type: ignore[misc]
+            loader: Any = super().get_dataloader(dataset_path, min(batch_size, limit), rank, mode)  # type: ignore[misc]
+            loader.close = lambda: end_workers(loader.iterator)
+            return loader
         frames = self.build_dataset(dataset_path, mode, batch_size)
         self.plan: BatchPlan = BatchPlan.of(len(frames), params.batch, given.size_wh, self.seat, given.micro_batch)
         # Mosaics end for the last fifth, on frames as they are in service.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 from collections.abc import Callable
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +98,21 @@ def test_loading_processes_and_interruptions_change_nothing() -> None:
     assert take(loader_of(plan, num_workers=2), (1, 2)) == expected[11 + 8 :]
     assert {frame[1] for epoch, frame in expected if epoch < EPOCHS - 1} == {"mixed"}
     assert {frame[1] for epoch, frame in expected if epoch == EPOCHS - 1} == {"plain"}
+
+
+class LeavingBadly(Drawing):
+    """Frames whose loading process fails as it ends, like one whose parent had threads of a library running."""
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        Finalize(None, os._exit, args=(1,), exitpriority=0)
+        return super().__getitem__(index)
+
+
+def test_how_loading_processes_leave_is_of_no_account() -> None:
+    plan = BatchPlan.of(11, 4, (64, 64))
+    frames = SeededFrames(LeavingBadly(11), {}, seed=3, plain_from=EPOCHS - 1)
+    loader = TrainLoader(frames, plan, seed=3, epochs=EPOCHS, num_workers=2, pin_memory=False)
+    assert take(loader) == take(loader_of(plan))
 
 
 def test_an_epoch_that_is_left_early_can_be_begun_again() -> None:

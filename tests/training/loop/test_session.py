@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,9 +80,15 @@ def test_a_single_last_frame_is_trained_on_where_that_is_possible(tiny: Any, tra
 
 
 def test_it_repeats_itself_with_loading_processes_and_another_cache(
-    tiny: Any, train: Callable[..., Any], trained: Any
+    tiny: Any, train: Callable[..., Any], trained: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def leave_badly() -> None:
+        os._exit(1)
+
+    # What forked processes inherit to do at their end: Prefect's fails there, its threads are those of the parent.
+    monkeypatch.setattr(threading, "_threading_atexits", [leave_badly])
     with_processes = train(tiny, epochs=2, workers=2, cache="none")
+    monkeypatch.undo()
     assert with_processes.report.weights_sha256 == trained.report.weights_sha256
     assert [epoch.losses for epoch in with_processes.epochs] == [epoch.losses for epoch in trained.epochs]
 
