@@ -32,14 +32,17 @@ class Step:
     summary: str = ""
     _spoken: float = field(default_factory=time.monotonic)
     _counted_from: tuple[float, int] | None = None
+    _last: tuple[int, int] = (0, 0)
 
     def progress(self, done: int, total: int, note: str) -> None:
         """A `flows.progress.Progress`: move the bar and show `note`."""
         if self.live is not None:
             self.live.update(self.live.task_ids[0], completed=done, total=total or None, note=note)
             return
-        if self._counted_from is None or done < self._counted_from[1]:
+        before, total_before = self._last
+        if self._counted_from is None or done < before or total != total_before:  # other work, at another pace
             self._counted_from = (time.monotonic(), done)
+        self._last = (done, total)
         if time.monotonic() - self._spoken > _QUIET_PERIOD_S:
             self._spoken = time.monotonic()
             _say(f"{self.label} {done}/{total or '?'}  {note}{self._left(done, total)}")

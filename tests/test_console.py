@@ -41,6 +41,24 @@ def test_time_left_counts_from_the_first_sign_of_progress(monkeypatch: pytest.Mo
     assert said == ["train 11/21  note, 20 s left"]
 
 
+@pytest.mark.parametrize(("done", "total"), [(16, 116), (16, 400)])
+def test_time_left_counts_anew_where_other_work_begins(monkeypatch: pytest.MonkeyPatch, done: int, total: int) -> None:
+    said: list[str] = []
+    now_s = 0.0
+    monkeypatch.setattr("flows.console.time.monotonic", lambda: now_s)
+    monkeypatch.setattr("flows.console._say", said.append)
+    step = Step("train", live=None, started=0.0, _spoken=0.0)
+    step.progress(1, 400, "epochs")
+    now_s = 100.0
+    step.progress(320, 400, "epochs")
+    said.clear()
+    now_s = 101.0
+    step.progress(done, total, "frames")
+    now_s = 111.0  # ten units 10 s
+    step.progress(done + 10, total, "frames")
+    assert said == [f"train {done + 10}/{total}  frames, {clock(total - done - 10)} left"]
+
+
 def test_a_milestone_is_said_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     with Console().step("promote") as step:
         step.milestone("SHADOW")

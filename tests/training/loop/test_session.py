@@ -82,15 +82,23 @@ def test_a_single_last_frame_is_trained_on_where_that_is_possible(tiny: Any, tra
 def test_it_repeats_itself_with_loading_processes_and_another_cache(
     tiny: Any, train: Callable[..., Any], trained: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def leave_badly() -> None:
-        os._exit(1)
-
-    # What forked processes inherit to do at their end: Prefect's fails there, its threads are those of the parent.
-    monkeypatch.setattr(threading, "_threading_atexits", [leave_badly])
+    let_forked_processes_leave_badly(monkeypatch)
     with_processes = train(tiny, epochs=2, workers=2, cache="none")
     monkeypatch.undo()
     assert with_processes.report.weights_sha256 == trained.report.weights_sha256
     assert [epoch.losses for epoch in with_processes.epochs] == [epoch.losses for epoch in trained.epochs]
+
+
+def test_how_processes_that_load_for_validation_leave_is_of_no_account(
+    tiny: Any, train: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_forked_processes_leave_badly(monkeypatch)
+    assert train(tiny, batch=1, workers=1).report.passed  # validated two at a time: what fits at once needs no process
+
+
+def let_forked_processes_leave_badly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where Prefect runs: what it registers for the end of a process fails where its threads are not."""
+    monkeypatch.setattr(threading, "_threading_atexits", [lambda: os._exit(1)])
 
 
 def test_what_an_epoch_took_is_measured(trained: Any) -> None:
