@@ -1,6 +1,6 @@
 """What the flow, tracking and checkpoints add to a training, and whether cache, precision and compile are well chosen.
 
-    python -m benchmarks.training                     # about 12 minutes on two cores
+    python -m benchmarks.training                     # about 9 minutes on two cores
     python -m benchmarks.training --quick             # a first look
     python -m benchmarks.training --only compile      # not among the default parts: compiling takes minutes
 
@@ -36,7 +36,6 @@ _BASES: tuple[Way, ...] = ("bare", "bare, our settings")
 _TEN_MINUTES_S = 600.0
 _WANTED_SHARE = 0.03
 _LARGER_WH = (1280, 720)
-_T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # Student's t by degrees of freedom, from 1
 
 
 @dataclass(frozen=True)
@@ -321,9 +320,11 @@ def judge_pairs(name: str, pairs: Sequence[tuple[Run, Run]]) -> dict[str, Any]:
 
 
 def mean_with_interval(values: Sequence[float]) -> tuple[float, float]:
-    """The mean, and half the width of its 95 % interval (Student's t; for 2 to 10 values)."""
+    """The mean, and half the width of its 95 % interval (Student's t), of at least 2 values."""
+    from scipy.special import stdtrit
+
     error = statistics.stdev(values) / math.sqrt(len(values))
-    return statistics.mean(values), _T_975[len(values) - 2] * error
+    return statistics.mean(values), float(stdtrit(len(values) - 1, 0.975)) * error
 
 
 def _arithmetic_figures(runs: Sequence[Run]) -> dict[str, float]:

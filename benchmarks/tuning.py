@@ -4,7 +4,7 @@
 
 A detector trained on some cameras of the demo data is to be trained on for other cameras. Two searches over the same
 space look for the values to do so with: TPE with median pruning, as `tca tune` has it in params.yaml, and random
-sampling without pruning. Each may train EPOCHS epochs in all, and is repeated with several seeds.
+sampling without pruning. Each may train BUDGET epochs in all, and is repeated with several seeds.
 
 The best of many trials looks better than it is, and the more so the more trials there were. So neither search is judged
 by what it saw: the values that it names best are trained again with fresh seeds, and judged on frames that no search

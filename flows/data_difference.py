@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from flows.adapters.data_versions import VersionFiles, open_version
 from flows.adapters.registry import ModelVersion
@@ -14,6 +13,7 @@ from flows.dataset.versions.difference import DataDifference, compare_snapshots
 from flows.dataset.versions.page import difference_page, frames_to_draw
 from flows.dataset.versions.snapshot import Snapshot
 from flows.errors import TcaError
+from flows.page import write_page
 from flows.progress import Progress, silent
 from flows.settings import Project
 from flows.training.reproducibility import DataDifferenceSummary
@@ -41,8 +41,7 @@ def diff_data(project: Project, first: str, second: str = "", detail: Detail = "
         _fetch_pictures(project, old.md5, before, [one.before for one in frames_to_draw(found)], shown.progress)
         if second:
             _fetch_pictures(project, new.md5, after, [one.after for one in frames_to_draw(found)], shown.progress)
-        project.reports.mkdir(exist_ok=True)
-        _write(project.reports / PAGE, difference_page(found, before, after, detail))
+        write_page(project.reports / PAGE, difference_page(found, before, after, detail))
         shown.done(found.sentence)
     return found
 
@@ -125,9 +124,3 @@ def _fetch_pictures(
         fetch_files(project.root, files, wanted, progress)
     except TcaError as error:
         console.say(f"note: some pictures are missing: {error.message}")
-
-
-def _write(path: Path, text: str) -> None:
-    draft = path.with_suffix(".draft")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)

@@ -22,7 +22,6 @@ from flows.errors import InputError
 from flows.machine import (
     Gpu,
     count_cores,
-    find_compiler,
     is_port_free,
     read_cpu_flags,
     read_gpus,
@@ -32,6 +31,7 @@ from flows.machine import (
 )
 from flows.memory import read_memory
 from flows.settings import Project, read_settings
+from flows.training.loop.arguments import find_compiler
 
 Mark = Literal["ok", "note", "missing"]
 

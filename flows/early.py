@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from flows.errors import ParamsError
+from flows.adapters.registry import read_pointer
+from flows.errors import ParamsError, ProjectError
 from flows.params import Params
 from flows.settings import Project
 from flows.training.launching.placing import place_training
@@ -52,9 +52,6 @@ def refuse_task(verb: str, params: Params, until: str = "promote") -> None:
 def _has_champion(pointer: Path) -> bool:
     """Whether champion.json names one; a damaged file is for those who read it to say, and taken for yes."""
     try:
-        tree = json.loads(pointer.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return False
-    except (OSError, ValueError):
+        return read_pointer(pointer) is not None
+    except (ProjectError, OSError):
         return True
-    return not isinstance(tree, dict) or tree.get("version") is not None

@@ -16,6 +16,7 @@ from flows.comparison.report import EvaluationReport
 from flows.comparison.tables import write_ground_truth, write_predictions
 from flows.dataset.layout import Dataset, read_dataset
 from flows.frozen import check_classes, frozen_frames
+from flows.page import write_page
 from flows.progress import Progress
 from flows.stage import StageRun, main, stage
 from flows.task_stages import TaskEvaluationReport, evaluate_task
@@ -48,7 +49,7 @@ def evaluate(run: StageRun) -> EvaluationRecord | TaskEvaluationReport:
         served_conf=served_conf,
         load=lambda image: (dataset.root / image).read_bytes(),
     )
-    (project.reports / "evaluate.html").write_text(evaluation_page(report, shown), encoding="utf-8")
+    write_page(project.reports / "evaluate.html", evaluation_page(report, shown))
     run.table([_row(one) for one in report.parts])
     return EvaluationRecord(**dict(report), champion_version=champion_version, challenger_digest=digest)
 

@@ -6,13 +6,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from flows.dataset.layout import Dataset, read_dataset
-from flows.exporting.calibration import Calibration, TrainingFrame, choose_frames
-from flows.exporting.contest import Evidence
+from flows.dataset.layout import read_dataset
+from flows.evidence import gather_evidence
 from flows.exporting.export import export_model
 from flows.exporting.export_page import export_page
 from flows.exporting.report import CandidateReport, ExportReport
-from flows.judge import FrozenJudge
+from flows.page import write_page
 from flows.stage import StageRun, main, stage
 from flows.task_stages import TaskExportReport, export_task
 
@@ -30,11 +29,11 @@ def export(run: StageRun) -> ExportReport | TaskExportReport:
         run.params.export,
         run.params.package.name,
         run.params.train.image_size,
-        run.step(gather_evidence)(run, dataset),
+        run.step(gather_evidence)(run, dataset, run.params.evaluate),
         run.progress,
     )
     page = project.reports / "export.html"
-    page.write_text(export_page(report, run.provenance.hardware), encoding="utf-8")
+    write_page(page, export_page(report, run.provenance.hardware))
     run.table([_row(one) for one in report.candidates])
     with run.registry().run("export", {**run.provenance.tags(), "tca.model_digest": report.model_digest}) as log:
         log.params({"engine": report.engine, "precision": report.precision, "scaled_decode": report.decoding.scaled})
@@ -47,28 +46,6 @@ def export(run: StageRun) -> ExportReport | TaskExportReport:
             figures.write_text(report.model_dump_json(indent=1), encoding="utf-8")
             log.artifact(figures)
     return report
-
-
-def gather_evidence(run: StageRun, dataset: Dataset) -> Evidence:
-    """Frames of val to compare boxes on, the frozen frames to judge on, frames of train to calibrate INT8 on."""
-    params = run.params.export
-    training = [
-        TrainingFrame(dataset.root / frame.image, frame.image, (frame.slice, frame.camera))
-        for frame in dataset.split("train")
-    ]
-    chosen = choose_frames(training, params.calibration_frames, run.params.seed)
-    return Evidence(
-        images=spread_frames([dataset.root / frame.image for frame in dataset.split("val")], params.parity_frames),
-        judge=FrozenJudge(dataset, run.params.evaluate),
-        calibration=Calibration(chosen, run.project.home / "calibration"),
-        latency_budget_ms=run.params.promote.latency_budget_ms,
-    )
-
-
-def spread_frames(paths: list[Path], count: int) -> list[bytes]:
-    """`count` of the files, evenly spread, so that every camera and slice is likely among them."""
-    step = max(1, len(paths) // count)
-    return [path.read_bytes() for path in paths[::step][:count]]
 
 
 def _row(one: CandidateReport) -> dict[str, Any]:

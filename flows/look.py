@@ -16,7 +16,7 @@ from flows.adapters.processes import is_alive, read_services
 from flows.adapters.registry import ACCURACY, CHALLENGER, CHAMPION, PREVIOUS, Registry, read_pointer
 from flows.console import Console
 from flows.errors import TcaError
-from flows.page import Markup, escape, page, table
+from flows.page import Markup, escape, page, table, write_page
 from flows.pages_server import CARDS, PagesServer
 from flows.serving import registry_of
 from flows.settings import Project, read_settings
@@ -54,11 +54,8 @@ def write_index(project: Project, quiet: bool = False, makes_cards: bool = False
     With `makes_cards` whoever serves the page writes a card that is not there yet when it is asked for.
     """
     content = index_page(project, read_versions(project, quiet), makes_cards)
-    project.reports.mkdir(parents=True, exist_ok=True)
     path = project.reports / INDEX
-    draft = path.with_suffix(".draft")
-    draft.write_text(content, encoding="utf-8")
-    draft.replace(path)
+    write_page(path, content)
     return path
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterable
@@ -12,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from flows.adapters.processes import ServiceRecord, is_alive
+from flows.memory import read_memory
 
 _GPU_QUERY = ("--query-gpu=name,memory.total,driver_version,compute_cap", "--format=csv,noheader")
 
@@ -57,21 +57,9 @@ def count_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def read_memory_gb(container_limit: Path = Path("/sys/fs/cgroup/memory.max")) -> float:
+def read_memory_gb() -> float:
     """Memory that this process may use: the machine's, or what its container leaves of it."""
-    import psutil
-
-    total = float(psutil.virtual_memory().total)
-    try:
-        text = container_limit.read_text(encoding="utf-8").strip()
-    except OSError:
-        return total / 1e9
-    return min(total, float(text)) / 1e9 if text.isdecimal() else total / 1e9
-
-
-def find_compiler() -> str | None:
-    """The C++ compiler that torch.compile calls on a CPU: $CXX, else g++; None where there is none."""
-    return shutil.which(os.environ.get("CXX") or "g++")
+    return read_memory().total_bytes / 1e9
 
 
 def read_version(package: str) -> str | None:

@@ -15,6 +15,7 @@ from flows.dataset.formats.mapping import mapping_from_regex, no_mapping
 from flows.dataset.layout import DATA_YAML, SPLITS, read_classes
 from flows.dataset.manifest.manifest import read_manifest
 from flows.errors import InputError
+from flows.page import write_page
 from flows.settings import Project
 from flows.stage import StageRun, main, stage
 
@@ -37,7 +38,7 @@ def monitor(run: StageRun, reference: str = "train", current: str = RECORDS, reg
     evidently_page.unlink(missing_ok=True)
     report = run.step(measure_drift)(before, now, run.params.monitor, evidently_page, run.params.seed)
     page = drift_page(report, before, now, EVIDENTLY_PAGE if evidently_page.exists() else "")
-    (project.reports / "monitor.html").write_text(page, encoding="utf-8")
+    write_page(project.reports / "monitor.html", page)
     if report.verdict == "drifted" and _is_production(current):
         run.step(announce_drift, retries=2)(report, run.params.package.name)
     return report

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import html
+import os
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 # Okabe-Ito: eight colours that stay apart for colour-blind readers.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C6D00", "#666666")
@@ -88,6 +91,20 @@ def page(title: str, verdict: str, ok: bool | None, body_html: str) -> str:
         f"<h1>{escape(title)}</h1>\n"
         f'<p class="verdict {css_class}"><b>{word}</b>{escape(verdict)}</p>\n{body_html}\n</body></html>\n'
     )
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write a page, or what goes with it, whole or not at all, also where several processes write it at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    number, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".draft", dir=path.parent)
+    draft = Path(name)
+    try:
+        with os.fdopen(number, "w", encoding="utf-8", errors="replace") as stream:
+            stream.write(text)
+        draft.chmod(0o644)  # as made, it is for its owner alone
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]], css_class: str = "") -> str:

@@ -29,7 +29,7 @@ class DistributedParams(Section):
 class TrainParams(Section):
     """One training of a YOLO11 model."""
 
-    task: Task = Field(description="what the model learns; all but detect end after training")
+    task: Task = Field(description="what the model learns; all but detect end after evaluation")
     start_from: Literal["champion", "model"] = Field(description="train on from the champion, or from `model`")
     model: str = Field(min_length=1, description="a YOLO11 architecture (yolo11n.yaml) or the path of a checkpoint")
     epochs: int = Field(ge=1, le=10_000, description="passes over the training split")
@@ -47,10 +47,15 @@ class TrainParams(Section):
     )
     cache_share: float = Field(gt=0, le=0.9, description="of the free memory, or of the free disk, that auto may take")
     precision: Literal["auto", "fp32", "bf16"] = Field(description="arithmetic; auto is bf16 where it is faster")
-    compile: bool = Field(description="torch.compile; pays on long trainings on GPUs")
+    compile: bool = Field(description="torch.compile; takes minutes to begin")
     threads: int = Field(ge=0, le=256, description="threads of PyTorch on a CPU; 0: one for each usable core")
     checkpoint_minutes: float = Field(gt=0, le=1440, description="a longer epoch is saved that often within, minutes")
     distributed: DistributedParams = Field(description="processes that train together")
+
+    @property
+    def may_start_from_champion(self) -> bool:
+        """Whether a champion's weights are what it starts from, where there is one. Champions detect."""
+        return self.start_from == "champion" and self.task == "detect"
 
     @field_validator("image_size")
     @classmethod

@@ -16,6 +16,7 @@ from flows.dataset.review.page import review_page
 from flows.dataset.review.record import KINDS, Case
 from flows.dataset.review.review import Review, Witness, review_labels
 from flows.errors import CheckpointError, InputError
+from flows.page import write_page
 from flows.params_data import ReviewParams
 from flows.params_file import read_params
 from flows.progress import Progress, silent
@@ -109,7 +110,7 @@ def write_review(
     """Write the page, the record, all cases as CSV, and the images with cases, the most doubtful first."""
     reports.mkdir(parents=True, exist_ok=True)
     content = review_page(review, dataset, manifest, top, detail)
-    (reports / "review.html").write_text(content, encoding="utf-8")
+    write_page(reports / "review.html", content)
     record = {"stage": "review", **review.model_dump(mode="json")}
     (reports / "review.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     with (reports / "review.csv").open("w", encoding="utf-8", newline="") as sink:

@@ -24,7 +24,7 @@ from flows.exporting.task_model import (
     publish_task_model,
     read_task_model,
 )
-from flows.page import page, table
+from flows.page import page, table, write_page
 from flows.params_train import Task
 from flows.stage import StageRun
 from flows.training.class_folders import name_folders_by_id
@@ -105,7 +105,7 @@ def export_task(run: StageRun) -> TaskExportReport:
         for one in report.engines
     ]
     body = table(["engine", "score on val", "loss", "ms an image", ""], shown)
-    (run.project.reports / "export.html").write_text(page("Export", report.sentence, report.passed, body), "utf-8")
+    write_page(run.project.reports / "export.html", page("Export", report.sentence, report.passed, body))
     with run.registry().run("export", run.provenance.tags()) as log:
         log.params({"task": task, "engine": report.engine})
         for one in report.engines:
@@ -128,7 +128,7 @@ def evaluate_task(run: StageRun) -> TaskEvaluationReport:
     sentence = f"{task}: {score:.3f} on {count} frames of {params.split} {compared} the floor of {floor:g}"
     figures = {key: value for key, value in judged.figures.items() if key != "fitness"}
     body = table(["figure", "value"], [[key, f"{value:.4f}"] for key, value in figures.items()])
-    (run.project.reports / "evaluate.html").write_text(page("Evaluation", sentence, passed, body), "utf-8")
+    write_page(run.project.reports / "evaluate.html", page("Evaluation", sentence, passed, body))
     evidence = run.project.artifacts / "evaluation"
     shutil.rmtree(evidence, ignore_errors=True)
     evidence.mkdir(parents=True)

@@ -5,13 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import signal
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 from bentos.detector.contract import file_sha256
 from flows import machine
@@ -19,14 +16,14 @@ from flows.adapters.kept_run import KeptRun
 from flows.errors import Preempted, ProjectError
 from flows.provenance import Provenance
 from flows.stage import StageRun
+from flows.stopping import alone, stopped_by_sigterm
 from flows.training.checkpoints import find_start
 from flows.training.epochs import EpochMetrics
+from flows.training.loop.state import HARMLESS, partial_of, records_in
 from flows.training.report.curve_file import read_curve
 from flows.training.reproducibility import TrainReport
 
 FORCED = "tca.forced"
-# What only moves or speeds up the work: a training goes on with another value of these.
-_HARMLESS = {"start_from", "model", "workers", "cache", "cache_share", "checkpoint_minutes", "distributed"}
 
 
 @contextmanager
@@ -38,9 +35,14 @@ def tracked_training(
     With force a training begins anew, unless what was interrupted had been forced itself: the same command goes on.
 
     Raises:
-        Conflict: The same training runs in another process.
+        Conflict: Another process trains in this project.
     """
-    job, runs = training_job(run, start_checkpoint), run.registry().runs
+    with alone(run.project.home / "train.lock", "another training is at work in this project"):
+        yield from _tracked(run, out_dir, training_job(run, start_checkpoint), tags)
+
+
+def _tracked(run: StageRun, out_dir: Path, job: str, tags: Mapping[str, str]) -> Iterator[TrackedTraining]:
+    runs = run.registry().runs
     runs.give_up(run.name, "another training was begun", keep=[job])
     notes: list[str] = []
 
@@ -147,32 +149,10 @@ class TrackedTraining:
     def what_is_saved(self) -> str:
         """What an interruption leaves, and what the same command does with it."""
         epochs = self._run.params.train.epochs
-        if not self._epoch and not any(partial_of(self._out_dir).glob("state-*.json")):
+        if not self._epoch and not records_in(partial_of(self._out_dir)):
             return "stopped before anything was saved; the same command trains again"
         now = f"stopped in epoch {min(self._epoch + 1, epochs)} of {epochs}"
         return f"{now}; what was done is saved, and the same command goes on from there"
-
-
-def partial_of(out_dir: Path) -> Path:
-    """Where a training keeps what it needs to go on, until `out_dir` is there."""
-    return out_dir.with_name(f"{out_dir.name}.partial")
-
-
-@contextmanager
-def stopped_by_sigterm() -> Iterator[None]:
-    """SIGTERM, unless somebody else sees to it, ends the block as Ctrl-C would: by an exception."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-
-    def stop(number: int, frame: FrameType | None) -> NoReturn:
-        raise Preempted("the training was asked to stop (SIGTERM)", "The same command goes on from what is saved")
-
-    signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def training_job(run: StageRun, start_checkpoint: Path | None) -> str:
@@ -180,7 +160,7 @@ def training_job(run: StageRun, start_checkpoint: Path | None) -> str:
     params, provenance = run.params.train, run.provenance
     start = start_checkpoint or find_start(params.model, params.task)
     facts = {
-        "params": params.model_dump(mode="json", exclude=_HARMLESS),
+        "params": params.model_dump(mode="json", exclude=HARMLESS),
         "seed": run.params.seed,
         "data": provenance.data_md5,
         "start": file_sha256(start) if isinstance(start, Path) else start,

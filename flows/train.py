@@ -41,7 +41,7 @@ def train(run: StageRun) -> TrainReport:
         page = run.project.reports / "train.html"
         gap = run.step(write_training_page)(page, out_dir, report, dataset, run.params, run.provenance, run.progress)
         if gap:
-            told.tell(f"the page of the training lacks the figures by frame: {gap}")
+            told.tell(f"the page of the training is not whole: {gap}")
         told.finish(report, out_dir / "epochs.csv", out_dir / JUDGED, page)
     publish_report(run.name, training_markdown(report, page))
     return report
@@ -65,8 +65,7 @@ def look_at_throne(run: StageRun) -> Throne:
 
 def champion_checkpoint(run: StageRun, throne: Throne) -> Path | None:
     """The champion's weights when training goes on from it; None when it starts from `train.model`."""
-    params = run.params.train
-    if params.start_from != "champion" or params.task != "detect":  # champions detect
+    if not run.params.train.may_start_from_champion:
         return None
     if throne.problem is not None:
         raise throne.problem

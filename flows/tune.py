@@ -6,8 +6,7 @@ from flows.dataset.layout import read_dataset
 from flows.early import check_early
 from flows.errors import Preempted
 from flows.stage import StageRun, main, stage
-from flows.tracking import stopped_by_sigterm
-from flows.training.search.page import tuning_page
+from flows.stopping import stopped_by_sigterm
 from flows.training.search.search import TuneReport, search
 from flows.training.search.study import open_study
 from flows.tuning.study import facts_of, find_start_weights, find_storage, require_sense
@@ -32,9 +31,9 @@ def tune(run: StageRun) -> TuneReport:
         try:
             report = run.step(search)(trials.train, study, run.progress, trials.publish)
         except (KeyboardInterrupt, Preempted):
-            run.shown.milestone(f"{study.num_settled()} of {run.params.tune.trials} trials are done and kept")
+            run.shown.milestone(f"{study.standing()[0]} of {run.params.tune.trials} trials are done and kept")
             raise
-        page.write_text(tuning_page(report), encoding="utf-8")
+        trials.publish(report)
         log.artifact(page)
     run.table([{"trial": row.number, "state": row.state, **row.values, **row.params} for row in report.trials])
     return report

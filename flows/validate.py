@@ -9,9 +9,10 @@ from flows.dataset.manifest.manifest import Manifest, read_manifest
 from flows.dataset.manifest.update import update_manifest
 from flows.dataset.report.validation import ValidationReport, validate_dataset, validation_page
 from flows.dataset.review.record import Review
+from flows.page import write_page
 from flows.review import review_manifest, write_review
 from flows.stage import StageRun, main, stage
-from flows.validation_record import record_validation, write_page
+from flows.validation_record import record_validation
 
 
 @stage(gate="stop")

@@ -17,14 +17,6 @@ from flows.dataset.report.validation import ValidationReport
 from flows.stage import StageRun, console, write_report
 
 
-def write_page(path: Path, html: str) -> None:
-    """Write a page whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".draft")
-    draft.write_text(html, encoding="utf-8", errors="replace")
-    draft.replace(path)
-
-
 def record_validation(
     run: StageRun, report: ValidationReport, manifest: Manifest, page: Path, seconds: float
 ) -> str | None:

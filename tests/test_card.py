@@ -357,6 +357,31 @@ def test_limits_are_drawn_from_the_figures(package: Path) -> None:
     )
 
 
+def test_parts_without_a_name_say_so(package: Path) -> None:
+    """Frames whose manifest names neither slice nor camera."""
+    path = package / "reports" / "evaluate.json"
+    report = json.loads(path.read_text())
+    unnamed = {"night": "", "cam2": ""}
+    for part in report["parts"]:
+        part["figure"]["name"] = unnamed.get(part["figure"]["name"], part["figure"]["name"])
+    path.write_text(json.dumps(report))
+    write_card(package, BACKGROUND)
+    limits = "\n".join(measured_limits(read_sources(package / "model", package / "reports", BACKGROUND)))
+    assert "Weakest slice: (none), mAP50-95" in limits
+    assert re.search(r"Too few objects to judge the camera alone .*\(none\) \(24\)", limits)
+    assert re.search(r"^\| slice \\?\(none\\?\) \|", card_description(package, "3"), flags=re.MULTILINE)
+
+
+def test_a_training_that_was_interrupted_tells_the_epoch_in_which_it_went_on(package: Path) -> None:
+    path = package / "reports" / "train.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "resumed_at": [1, 1]}))
+    html, markdown = (one.read_text(encoding="utf-8") for one in write_card(package, BACKGROUND))
+    for text in (html, markdown):
+        assert re.search(r"interrupted, went on in epoch\W+(td\W+)*2\b", text)
+        assert "went on in epoch 2;" in text
+    assert html.count(">resumed<") == html.count(">best: 2<") > 0
+
+
 def test_a_package_older_than_cards_says_what_is_not_known(package: Path) -> None:
     old = json.loads((package / "reports" / "train.json").read_text())
     del old["precision"]

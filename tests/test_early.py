@@ -71,7 +71,12 @@ def test_a_wrong_start_is_said_by_all_that_train(verb: str, project: Project) ->
 
 @pytest.mark.parametrize(
     ("pointer", "is_needed"),
-    [('{"version": "3"}', False), ('{"version": null}', True), ("broken", False), (None, True)],
+    [
+        ('{"version": "3", "digest": "d"}', False),
+        ('{"version": null, "digest": null}', True),
+        ("broken", False),
+        (None, True),
+    ],
 )
 def test_the_model_is_not_needed_while_a_champion_reigns(
     project: Project, pointer: str | None, is_needed: bool

@@ -1,8 +1,26 @@
 from __future__ import annotations
 
 import re
+import threading
+from pathlib import Path
 
-from flows.page import Markup, Picture, contents, figure, folded, gallery, legend, matrix, page, section, table, tiles
+import pytest
+
+from flows.page import (
+    Markup,
+    Picture,
+    contents,
+    figure,
+    folded,
+    gallery,
+    legend,
+    matrix,
+    page,
+    section,
+    table,
+    tiles,
+    write_page,
+)
 
 
 def test_text_is_escaped_everywhere_and_markup_is_not() -> None:
@@ -61,3 +79,48 @@ def test_a_matrix_is_strongest_where_it_counts_most_and_an_empty_one_is_a_table(
 
 def test_a_tile_without_a_remark_has_none() -> None:
     assert tiles([("Frames", "12", "")]).count("<dd>") == 1
+
+
+def test_a_page_is_written_whole_whatever_its_letters(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "page.html"
+    write_page(path, "ü \udcff")
+    assert path.read_text(encoding="utf-8") == "ü ?"
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert [one.name for one in path.parent.iterdir()] == ["page.html"]
+
+
+def test_a_page_that_cannot_be_written_leaves_the_old_one_and_no_draft(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*whatever: object) -> None:
+        raise OSError("no space left")
+
+    path = tmp_path / "page.html"
+    write_page(path, "old")
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="no space left"):
+        write_page(path, "new")
+    assert path.read_text(encoding="utf-8") == "old"
+    assert [one.name for one in tmp_path.iterdir()] == ["page.html"]
+
+
+def test_a_page_that_several_write_at_once_is_always_a_whole_one(tmp_path: Path) -> None:
+    """As workers of one study do; a draft that they shared would vanish under one of them."""
+    path, failed = tmp_path / "page.html", []
+
+    def write(letter: str) -> None:
+        try:
+            for _ in range(50):
+                write_page(path, letter * 10_000)
+                text = path.read_text(encoding="utf-8")
+                assert len(text) == 10_000 and len(set(text)) == 1
+        except (OSError, AssertionError) as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=write, args=(letter,)) for letter in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    assert [one.name for one in tmp_path.iterdir()] == ["page.html"]

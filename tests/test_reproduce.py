@@ -108,7 +108,7 @@ def test_the_recorded_environment_is_built(
     (found,) = (tmp_path / "venv").glob("lib/python*/site-packages/tiny.py")
     assert "1.0" in found.read_text()
     with pytest.raises(OutsideError, match="the environment that was built does not work"):
-        installed_in(built, Project(place.root))  # it has none of the product's packages
+        installed_in(built)  # it has none of the product's packages
 
 
 def test_an_environment_that_is_not_to_be_had_is_said(

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import csv
-import os
-import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from flows.errors import OutsideError, Preempted
-from flows.tracking import TrackedTraining, flat_params, is_same, partial_of, stopped_by_sigterm
+from flows.errors import Conflict, OutsideError
+from flows.stopping import alone
+from flows.tracking import TrackedTraining, flat_params, is_same, tracked_training
 from flows.train import Throne, champion_checkpoint, data_since_champion
 from flows.training.epochs import EpochMetrics
+from flows.training.loop.state import partial_of
 from flows.training.reproducibility import TrainReport
 
 
@@ -43,7 +43,7 @@ class FakeRun:
         self.lines: list[str] = []
         self.shown = SimpleNamespace(milestone=self.lines.append, progress=lambda done, total, note: None)
         self.published = SimpleNamespace(update=self._publish)
-        self.params = SimpleNamespace(train=SimpleNamespace(epochs=10, start_from="champion", task="detect"))
+        self.params = SimpleNamespace(train=SimpleNamespace(epochs=10, may_start_from_champion=True))
         self._fails = fails
 
     def _publish(self, done: int, total: int, note: str) -> None:
@@ -170,11 +170,19 @@ def test_a_training_that_was_done_is_known_by_its_figures(tmp_path: Path) -> Non
     assert training.finished_before() is None
 
 
-def test_sigterm_ends_a_training_as_ctrl_c_does() -> None:
-    with pytest.raises(Preempted, match="SIGTERM"), stopped_by_sigterm():
-        os.kill(os.getpid(), signal.SIGTERM)
-        signal.pause()
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+def test_a_second_training_leaves_the_first_alone(tmp_path: Path) -> None:
+    """With force it would clear away what the first has saved; with other parameters, too."""
+    run: Any = SimpleNamespace(project=SimpleNamespace(home=tmp_path), force=True)
+    saved = partial_of(tmp_path / "training") / "state-1.json"
+    saved.parent.mkdir()
+    saved.touch()
+    with (
+        alone(tmp_path / "train.lock", "not this"),
+        pytest.raises(Conflict, match=r"another training is at work in this project\. Wait for it"),
+        tracked_training(run, tmp_path / "training", None, {}),
+    ):
+        pass
+    assert saved.exists()
 
 
 def test_without_mlflow_a_training_needs_the_champion_only_to_start_from_it() -> None:
@@ -183,5 +191,5 @@ def test_without_mlflow_a_training_needs_the_champion_only_to_start_from_it() ->
     assert data_since_champion(run, throne).sentence.endswith("MLflow is down")
     with pytest.raises(OutsideError):
         champion_checkpoint(run, throne)
-    run.params.train.start_from = "model"
+    run.params.train.may_start_from_champion = False
     assert champion_checkpoint(run, throne) is None

@@ -18,6 +18,7 @@ from flows.params_file import read_params
 from flows.training.report.judged import JudgedValidation
 from flows.training.report.page import FALSE, MISSED
 from flows.training.reproducibility import TrainReport
+from flows.training_page import view
 from flows.training_page.judge import judge, judge_checkpoint
 from flows.training_page.view import draw_samples, training_markdown, write_training_page
 
@@ -217,7 +218,7 @@ def test_the_page_is_written_with_what_was_judged_beside_the_checkpoint(
     assert "train.epochs" in html
     judged = JudgedValidation.model_validate_json((training / "judged.json").read_text(encoding="utf-8"))
     assert html.count("<figure><img") == len(judged.worst) + len(judged.best)
-    assert not list(page.parent.glob("*.draft"))
+    assert [one.name for one in page.parent.iterdir()] == ["train.html"]
     assert str(tmp_path) not in html
 
 
@@ -236,6 +237,25 @@ def test_a_training_is_not_lost_because_it_cannot_be_judged(dataset: Dataset, pa
     (training / "epochs.csv").unlink()
     write_training_page(page, training, training_report(), dataset, params)
     assert "The curve of this training is not on this machine" in page.read_text(encoding="utf-8")
+
+
+def test_pictures_that_cannot_be_drawn_cost_no_figures(
+    dataset: Dataset, params: Params, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*whatever: object) -> None:
+        raise RuntimeError(f"cannot draw {dataset.root}/images/a.jpg")
+
+    monkeypatch.setattr(view, "draw_samples", fails)
+    training = tmp_path / "training"
+    training.mkdir()
+    (training / "best.pt").write_bytes(checkpoint.read_bytes())
+    page = tmp_path / "train.html"
+    told = write_training_page(page, training, training_report(), dataset, params)
+    assert told == "RuntimeError: cannot draw images/a.jpg"
+    html = page.read_text(encoding="utf-8")
+    assert f"There are no pictures: {told}" in html
+    assert "Who was taken for whom" in html
+    assert (training / "judged.json").exists()
 
 
 def test_another_task_is_shown_by_its_curve_alone(dataset: Dataset, params: Params, tmp_path: Path) -> None:

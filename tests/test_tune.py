@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,9 +12,12 @@ from typing import Any
 
 import optuna
 import pytest
+import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
+from flows import evidence
+from flows import tune as tune_flow
 from flows.cli.tune import app as cli
 from flows.console import Step
 from flows.dataset.layout import Frame, read_dataset, write_data_yaml, write_frames
@@ -27,6 +31,7 @@ from flows.errors import (
     ProjectError,
     ServiceError,
 )
+from flows.exporting.contest import Evidence
 from flows.params import Params
 from flows.params_file import apply_overrides, read_params
 from flows.progress import silent
@@ -35,9 +40,10 @@ from flows.training.epochs import EpochMetrics
 from flows.training.search.search import TrialFailed, TrialJob, TuneReport, search
 from flows.training.search.store import JournalStore
 from flows.training.search.study import open_study
+from flows.tuning import latency
 from flows.tuning import trial as tune_trial
-from flows.tuning.apply import propose, read_study, take_over, trials_table
-from flows.tuning.study import StartWeights, facts_of, find_storage, require_sense
+from flows.tuning.apply import _yaml, propose, read_study, take_over, trials_table
+from flows.tuning.study import StartWeights, facts_of, find_start_weights, find_storage, require_sense
 from flows.tuning.trial import Trials
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -133,6 +139,30 @@ def test_what_cannot_be_searched_is_refused_at_the_start(
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("task", "start_from", "name"),
+    [
+        ("detect", "champion", "champion 0123456789abcdef"),
+        ("detect", "model", "yolo11n.yaml"),
+        ("segment", "champion", "yolo11n-seg.yaml"),  # champions detect
+    ],
+)
+def test_a_study_starts_from_what_training_starts_from(project: Project, task: str, start_from: str, name: str) -> None:
+    model = "yolo11n-seg.yaml" if task == "segment" else "yolo11n.yaml"
+    overrides = (f"train.task={task}", f"train.start_from={start_from}", f"train.model={model}")
+    registry: Any = SimpleNamespace(
+        known_champion=lambda: SimpleNamespace(digest="0123456789abcdef0123"), download=lambda champion: Path("package")
+    )
+    start = find_start_weights(project, params_of(project, *overrides), registry)
+    assert start.name == name
+    assert start.checkpoint == (Path("package/model/weights.pt") if name.startswith("champion") else None)
+
+
+def test_the_model_of_another_task_may_be_searched_while_a_champion_reigns(project: Project) -> None:
+    space = "tune.space.model={choices: [yolo11n-seg.yaml, yolo11s-seg.yaml]}"
+    require_sense(project, params_of(project, "train.task=segment", "train.start_from=champion", space))
+
+
 def test_a_value_that_training_refuses_is_named_with_its_line(project: Project) -> None:
     write(project, "tune.space.optimizer={choices: [AdamW, Lion]}")
     lines = project.params_file.read_text("utf-8").splitlines()
@@ -157,6 +187,36 @@ def test_the_best_values_are_a_small_change_of_the_file(project: Project, search
     assert {key: getattr(params_of(project).train, key) for key in best} == best
     assert before.count("#") == after.count("#")
     assert propose(project).diff == ""  # still the same study: what it searches is not part of what defines it
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1e-05, "1.0e-05"),
+        (0.0000123, "1.23e-05"),
+        (0.5, "0.5"),
+        (8, "8"),
+        (True, "true"),
+        ("AdamW", "AdamW"),
+        ("my model's last.pt " * 9 + "ü", None),
+        ("1e-05", None),
+    ],
+)
+def test_a_value_is_written_as_what_it_is(value: Any, text: str | None) -> None:
+    written = _yaml(value)
+    assert yaml.safe_load(written) == value
+    assert "\n" not in written
+    assert text in (None, written)
+
+
+def test_a_small_value_can_be_taken_over(project: Project, searched: Callable[..., TuneReport]) -> None:
+    space = "tune.space={learning_rate: {choices: [0.00001]}}"
+    searched(space)
+    write(project, space)
+    change = propose(project)
+    assert "+  learning_rate: 1.0e-05" in change.diff
+    take_over(project, change)
+    assert params_of(project).train.learning_rate == 1e-05
 
 
 def test_another_trial_can_be_taken(project: Project, searched: Callable[..., TuneReport]) -> None:
@@ -226,6 +286,9 @@ def test_from_a_shell_it_is_shown_then_written(
     before = project.params_file.read_text("utf-8")
     proposed = CliRunner().invoke(cli, ["apply"])
     assert f"+  learning_rate: {best['learning_rate']}" in proposed.stdout
+    assert project.params_file.read_text("utf-8") == before
+    wrong = CliRunner().invoke(cli, ["apply", "--trial", "-7", "--write"])
+    assert wrong.exit_code == 2
     assert project.params_file.read_text("utf-8") == before
     assert CliRunner().invoke(cli, ["apply", "--write"]).exit_code == 0
     assert params_of(project).train.learning_rate == best["learning_rate"]
@@ -347,6 +410,54 @@ def test_only_the_best_checkpoint_is_kept(trials: Any, searched: Callable[..., T
     made.publish(report)
     assert {path.name.partition(".")[0] for path in made._folder(0).parent.iterdir()} == {f"trial{report.best_number}"}
     assert "Tuning" in made.page.read_text("utf-8")
+
+
+def test_a_finished_study_is_joined_from_a_fresh_checkout(
+    project: Project, searched: Callable[..., TuneReport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own trials are all done elsewhere: nothing has made reports/ here."""
+    searched()
+    logged: list[Path] = []
+
+    @contextmanager
+    def no_mlflow(*whatever: Any) -> Iterator[Any]:
+        yield SimpleNamespace(run_id="parent", artifact=logged.append)
+
+    monkeypatch.setattr(tune_flow, "study_run", no_mlflow)
+    run = SimpleNamespace(
+        project=project, params=params_of(project), provenance=SimpleNamespace(data_md5=None), registry=lambda: None,
+        step=lambda function: function, progress=silent, shown=Step("tune", None), table=lambda rows: None,
+    )  # fmt: skip
+    body = inspect.getclosurevars(tune_flow.tune.fn).nonlocals["made"].body
+    assert body(run).num_complete + body(run).num_pruned == 4
+    assert logged[0].read_text("utf-8").startswith("<!doctype html>")
+
+
+def test_latency_is_that_of_an_export_judged_on_val_and_leaves_nothing(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[Path, Evidence]] = []
+
+    def export(checkpoint: Path, folder: Path, params: Any, name: str, size: int, evidence: Evidence, told: Any) -> Any:
+        seen.append((folder, evidence))
+        folder.rmdir()  # as an export puts its own folder there
+        folder.mkdir()
+        (folder / "model.json").touch()
+        taken = SimpleNamespace(engine="onnx", precision="fp32", speed=SimpleNamespace(lone_p50_ms=4.5))
+        return SimpleNamespace(candidates=[taken], engine="onnx", precision="fp32")
+
+    monkeypatch.setattr(latency, "export_model", export)
+    monkeypatch.setattr(evidence, "FrozenJudge", lambda dataset, judged: judged)
+    run: Any = SimpleNamespace(project=project, params=params_of(project))
+    dataset = read_dataset(project.data)
+    for _ in range(2):
+        assert latency.engine_latency_ms(run, dataset, Path("best.pt"), 64, silent) == 4.5
+    (first, found), (second, _) = seen
+    assert found.judge.split == "val"  # type: ignore[attr-defined]
+    assert len(found.images) == 3
+    assert first != second  # two workers may share the folder of a project
+    assert list(first.parent.iterdir()) == []
+    assert first.parent == project.home / "tune"
 
 
 def write(project: Project, *overrides: str) -> None:

@@ -15,11 +15,12 @@ from flows.dataset.checks.expectations import CheckResult, Offender
 from flows.dataset.manifest.manifest import TABLES, Manifest
 from flows.dataset.report.validation import ValidationReport
 from flows.errors import OutsideError
+from flows.page import write_page
 from flows.params_file import read_params
 from flows.provenance import collect_provenance
 from flows.settings import Project, read_settings
 from flows.stage import StageRun, read_report
-from flows.validation_record import record_validation, validation_metrics, write_page
+from flows.validation_record import record_validation, validation_metrics
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -148,10 +149,3 @@ def test_figures_of_a_run_name_every_check() -> None:
         "failing/b": 1,
         "failing/c": 0,
     }
-
-
-def test_a_page_is_written_whole_whatever_its_letters(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "page.html"
-    write_page(path, "ü \udcff")
-    assert path.read_text(encoding="utf-8") == "ü ?"
-    assert [one.name for one in path.parent.iterdir()] == ["page.html"]

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from flows.adapters.run_entries import Content, DataUsed, Figures, FileKept, ParamsSet, RunStatus, TagsSet
 from flows.adapters.run_sender import Sender
 from flows.adapters.run_spool import Spool
+from flows.errors import Preempted
 
 INTERRUPTIONS, INTERRUPTED_AT, INTERRUPTED_BY = "tca.interruptions", "tca.interrupted_at", "tca.interrupted_by"
 GIVEN_UP = "tca.given_up"
@@ -35,11 +36,6 @@ class KeptRun:
     def run_id(self) -> str | None:
         """MLflow's id of it; None until MLflow has answered."""
         return self._spool.run_id
-
-    @property
-    def token(self) -> str:
-        """What the run is found by before it has an id."""
-        return self._spool.begun.token
 
     @property
     def figures(self) -> Mapping[int, Mapping[str, float]]:
@@ -97,7 +93,7 @@ class KeptRun:
 
     def interrupt(self, error: BaseException) -> None:
         """The body has raised: the run is not going on now, but may later."""
-        was_stopped = not isinstance(error, Exception) or type(error).__name__ == "Preempted"
+        was_stopped = not isinstance(error, Exception) or isinstance(error, Preempted)
         reason = "interrupted" if was_stopped else f"{type(error).__name__}: {error}"
         self._append(interrupted(reason, "KILLED" if was_stopped else "FAILED"))
         self._sender.finish(_INTERRUPTED_TRY_S if was_stopped else _LAST_TRY_S)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.adapters.kept_run import now_ms
-from flows.adapters.run_delivery import PARENT, ensure_experiment, first_line, log_data, log_metrics
+from flows.adapters.run_delivery import ensure_experiment, first_line, log_data, log_metrics
 from flows.adapters.run_sender import require_answer, shown_uri
 from flows.adapters.runs import Runs
 from flows.errors import OutsideError, ProjectError
@@ -68,18 +68,15 @@ class Registry:
         return Runs(self._uri, self._name, self._home)
 
     @contextmanager
-    def run(
-        self, stage: str, tags: Mapping[str, str], *, parent: str | None = None, resume: str | None = None
-    ) -> Iterator[RunLog]:
+    def run(self, stage: str, tags: Mapping[str, str], *, resume: str | None = None) -> Iterator[RunLog]:
         """A run of `stage`; it ends as FAILED when the body raises, as KILLED when it was interrupted.
 
         Args:
-            parent: Id of the run that this one is nested in.
             resume: Id of an interrupted run to go on in, instead of a new one; it is set back to RUNNING.
         """
         self.runs.send()  # what earlier runs could not send
         client = self._client
-        tags = {**tags, "tca.stage": stage, **({PARENT: parent} if parent else {})}
+        tags = {**tags, "tca.stage": stage}
         with _reached(self._uri):
             run_id = resume or client.create_run(self._experiment, run_name=stage, tags=tags).info.run_id
             if resume:

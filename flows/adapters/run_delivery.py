@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flows.adapters.run_entries import (
-    Begun,
     DataUsed,
     Entry,
     Figures,
@@ -39,10 +38,6 @@ _MAX_METRICS, _MAX_PARAMS, _MAX_TAGS, _MAX_TEXT = 1000, 100, 100, 5000
 
 class _RunDeleted(Exception):
     """The run has been deleted in MLflow while it was written."""
-
-
-class ParentUnknown(Exception):
-    """The run that this one is nested in has not been made yet."""
 
 
 class Delivery:
@@ -94,20 +89,12 @@ class Delivery:
     def _make(self) -> str:
         begun = self._spool.begun
         tags = {**begun.tags, "tca.stage": begun.stage, TOKEN: begun.token}
-        if (parent := self._parent(begun)) is not None:
-            tags[PARENT] = parent
+        if begun.parent_run is not None:
+            tags[PARENT] = begun.parent_run
         run = self._client.create_run(self._experiment, begun.started_ms, _texts(tags), begun.name)
         self._made_here = True
         self._spool.note_made(run.info.run_id)
         return str(run.info.run_id)
-
-    def _parent(self, begun: Begun) -> str | None:
-        if begun.parent_run is not None or begun.parent_token is None:
-            return begun.parent_run
-        parent = self._search(begun.parent_token)
-        if parent is None:
-            raise ParentUnknown
-        return parent
 
     def _search(self, token: str) -> str | None:
         """The oldest run with this token. A request that was answered too late may have made another: that goes."""

@@ -14,6 +14,7 @@ class _Entry(BaseModel):
 class Begun(_Entry):
     """The run itself. `token` is a tag of it: by that it is found again when its id was never noted."""
 
+    model_config = ConfigDict(extra="ignore")  # a journal whose beginning cannot be read would be thrown away
     kind: Literal["begun"] = "begun"
     stage: str
     job: str = Field(description="what is done; the same job goes on in the same run")
@@ -22,7 +23,6 @@ class Begun(_Entry):
     tags: dict[str, str]
     started_ms: int = Field(description="since the epoch")
     parent_run: str | None = Field(description="id of the run that this one is nested in")
-    parent_token: str | None = Field(description="or its token, while it has no id")
 
 
 class ParamsSet(_Entry):

@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from flows.adapters.run_delivery import Delivery, ParentUnknown, first_line
+from flows.adapters.run_delivery import Delivery, first_line
 from flows.adapters.run_spool import Spool
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0
@@ -76,8 +76,6 @@ class Sender:
                 require_answer(self._uri)
                 delivery = self._connect(self._spool, self._tell_refusal)
             delivery.send()
-        except ParentUnknown:
-            return None
         except Exception as error:  # whatever it is, the training goes on and the entries stay
             self._tell_silence(error)
             return None

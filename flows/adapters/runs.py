@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.adapters.kept_run import KeptRun, Say, end_untold, ended, now_ms
-from flows.adapters.run_delivery import Delivery, ParentUnknown, ensure_experiment, first_line
+from flows.adapters.run_delivery import Delivery, ensure_experiment, first_line
 from flows.adapters.run_entries import Begun
 from flows.adapters.run_sender import Sender, require_answer, shown_uri
 from flows.adapters.run_spool import Spool, find_journals, peek
@@ -55,7 +55,7 @@ class Runs:
         tags: Mapping[str, str],
         *,
         job: str,
-        parent: KeptRun | str | None = None,
+        parent: str | None = None,
         anew: bool = False,
         name: str = "",
         say: Say = lambda text: None,
@@ -66,7 +66,7 @@ class Runs:
 
         Args:
             job: What is done, in a word that no other job has. The same word goes on in the same run.
-            parent: The run that this one is nested in, or its id.
+            parent: Id of the run that this one is nested in.
             anew: End an interrupted run of this job as KILLED and begin another.
             say: Told what a person should know: that MLflow does not answer, or the disk is full.
 
@@ -143,11 +143,13 @@ class Runs:
         """Send one journal; why MLflow does not answer, if so."""
         try:
             require_answer(self._uri)
-            self._deliver(spool, say).send()
-        except ParentUnknown:
-            pass  # its parent's journal comes later in the row, or is another machine's
-        except Exception as error:  # it stays for the next time
+            delivery = self._deliver(spool, say)
+        except Exception as error:
             return first_line(error)
+        try:
+            delivery.send()
+        except Exception as error:  # of this one, which stays for the next time; others may go through
+            say(f"a run of {spool.begun.stage} could not be sent ({first_line(error)})")
         return ""
 
     @cached_property
@@ -168,9 +170,8 @@ class Runs:
 
     def _free(self, wanted: Callable[[Begun], bool] = lambda begun: True) -> Iterator[Spool]:
         """The journals that no living process holds, each held until it is closed."""
-        found = [(peek(folder), folder) for folder in find_journals(self.folder)]
-        found.sort(key=lambda one: one[0] is not None and one[0].parent_token is not None)  # parents first
-        for begun, folder in found:
+        for folder in find_journals(self.folder):
+            begun = peek(folder)
             with contextlib.suppress(OSError):
                 if (begun is None or wanted(begun)) and (spool := Spool.open(folder)) is not None:
                     yield spool
@@ -191,9 +192,7 @@ class Runs:
                 spool.close()
         return None
 
-    def _begin(
-        self, stage: str, tags: Mapping[str, str], job: str, name: str, parent: KeptRun | str | None, say: Say
-    ) -> Spool:
+    def _begin(self, stage: str, tags: Mapping[str, str], job: str, name: str, parent: str | None, say: Say) -> Spool:
         token = uuid.uuid4().hex
         begun = Begun(
             stage=stage,
@@ -202,8 +201,7 @@ class Runs:
             name=name,
             tags=dict(tags),
             started_ms=now_ms(),
-            parent_run=parent if isinstance(parent, str) else None,
-            parent_token=parent.token if isinstance(parent, KeptRun) else None,
+            parent_run=parent,
         )
         full = "the disk is full for the figures of this run ({}); until it has room they are kept in memory"
         return Spool.create(self.folder / token, begun, lambda reason: say(full.format(reason)))

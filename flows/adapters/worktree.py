@@ -123,17 +123,23 @@ def sweep(root: Path) -> None:
         folder = Path(entry.removeprefix("worktree ")).parent
         if not entry.startswith("worktree ") or not folder.name.startswith(_PREFIX):
             continue
+        if not folder.exists():
+            _forget(root, folder)
         with contextlib.suppress(OSError), (folder / _LOCK).open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _remove(root, folder)
-    _git(root, "worktree", "prune")
 
 
 def _remove(root: Path, folder: Path) -> None:
     _stop_services(folder)
+    _forget(root, folder)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _forget(root: Path, folder: Path) -> None:
+    # `git worktree prune` would forget the user's own, too, those on a disk that is just not mounted.
     with contextlib.suppress(OutsideError):
-        _git(root, "worktree", "prune")
+        _git(root, "worktree", "remove", "--force", str(folder / "tree"))
 
 
 def _stop_services(folder: Path) -> None:

@@ -69,6 +69,11 @@ class Card:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
+def code(text: str | None) -> str | None:
+    """The text in backticks; None where there is none."""
+    return f"`{text}`" if text else None
+
+
 def pairs(values: Mapping[str, str | None]) -> Rows:
     """A table of names and values; what is not known says so."""
     return Rows(("", ""), tuple((name, UNKNOWN if value is None else value) for name, value in values.items()))

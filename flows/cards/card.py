@@ -24,6 +24,7 @@ from flows.cards.markdown import card_markdown, text_of
 from flows.cards.model import details_part, ethics_part, factors_part, limits_part, provenance_part, use_part
 from flows.cards.page import card_page
 from flows.cards.sources import BACKGROUND, CardBackground, CardSources, read_background, read_sources
+from flows.page import write_page
 from flows.pages_server import CARDS
 
 HTML, MARKDOWN = "card.html", "card.md"
@@ -60,7 +61,7 @@ def card_description(package: Path, version: str) -> str:
     if sources.evaluation:
         lines += ["| part | objects | mAP50-95 |", "|---|---|---|"]
         lines += [
-            f"| {one.figure.kind} {text_of(one.figure.name)} | {one.figure.num_objects} "
+            f"| {one.figure.kind} {text_of(one.figure.name or '(none)')} | {one.figure.num_objects} "
             f"| {text_of(one.figure.challenger.text())} |"
             for one in sources.evaluation.parts
             if one.figure.kind in ("class", "slice")
@@ -138,10 +139,7 @@ def _sentence(sources: CardSources) -> str:
 def write_card_files(card: Card, html: Path, markdown: Path) -> tuple[Path, Path]:
     """Write both files, each whole or not at all."""
     for path, text in ((html, card_page(card)), (markdown, card_markdown(card))):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f"{path.name}.draft")
-        draft.write_text(text, encoding="utf-8", errors="replace")
-        draft.replace(path)
+        write_page(path, text)
     return html, markdown
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from flows.cards.blocks import Block, Curve, Part, Points, Rows, Words, pairs
+from flows.cards.blocks import Block, Curve, Part, Points, Rows, Words, code, pairs
 from flows.cards.sources import CardSources
 from flows.comparison.report import EvaluationReport, Figures
 from flows.dataset.report.validation import ValidationReport
@@ -52,7 +52,7 @@ def evaluation_data_part(sources: CardSources) -> Part:
         "resampled by": f"{evaluation.num_units} {evaluation.thresholds.unit}s",
         "split": sources.export.baseline.split if sources.export else None,
         "labels, sha256": f"`{evaluation.ground_truth_sha256}`",
-        "data version": _code(sources.data_md5),
+        "data version": code(sources.data_md5),
     }
     return Part("evaluation-data", "Evaluation data", (pairs(values),))
 
@@ -61,7 +61,7 @@ def training_data_part(sources: CardSources) -> Part:
     """What it learnt from, and how that differs from the champion's."""
     training, validation = sources.training, sources.validation
     licence = sources.background.data_licence or "not stated by the data"
-    values = {"data version": _code(sources.data_md5), "licence of the data": licence}
+    values = {"data version": code(sources.data_md5), "licence of the data": licence}
     if training:
         values["frames in train"] = f"{training.images:,}"
         if training.data_difference:
@@ -108,7 +108,7 @@ def training_part(sources: CardSources) -> Part:
     epochs = sources.background.epochs
     if epochs:
         blocks.append(Words(f"By epoch; the best one, {training.best_epoch}, is marked:"))
-        blocks.append(Curve(epochs, Moments(training.best_epoch, training.resumed_at)))
+        blocks.append(Curve(epochs, Moments(training.best_epoch, training.went_on_in)))
     else:
         blocks.append(Words("Its curve was not kept with this package."))
     return Part("training", "Training", tuple(blocks))
@@ -193,14 +193,10 @@ def _training_facts(training: TrainReport) -> Iterator[tuple[str, str | None]]:
         yield "processes", f"{training.num_processes} on {counted(training.num_nodes, 'machine')}"
     yield "batch", None if training.batch is None else f"{training.batch} images a step"
     yield "seed", str(training.seed)
-    if training.resumed_at:
-        yield "interrupted, went on at epoch", ", ".join(map(str, training.resumed_at))
+    if training.went_on_in:
+        yield "interrupted, went on in epoch", ", ".join(map(str, training.went_on_in))
 
 
 def counted(number: int, word: str) -> str:
     """Like `1 thread`, `2 threads`."""
     return f"{number:,} {word}{'' if number == 1 else 's'}"
-
-
-def _code(text: str | None) -> str | None:
-    return f"`{text}`" if text else None

@@ -8,6 +8,7 @@ from flows.cards.sources import CardSources
 from flows.comparison.gate import JudgedSlice
 from flows.comparison.report import EvaluationReport
 from flows.comparison.resampling import short
+from flows.comparison.slices import SliceFigure
 from flows.dataset.report.validation import ValidationReport
 from flows.training.report.page import incidents
 
@@ -53,8 +54,8 @@ def _weakest(evaluation: EvaluationReport) -> Iterator[str]:
         if len(parts) > 1:
             figure = min(parts, key=lambda one: one.figure.challenger.value or 0.0).figure
             yield (
-                f"Weakest {word}: {figure.name}, mAP50-95 {figure.challenger.text()} on {figure.num_objects:,} objects "
-                f"(all together: {whole})."
+                f"Weakest {word}: {_named(figure)}, mAP50-95 {figure.challenger.text()} on {figure.num_objects:,} "
+                f"objects (all together: {whole})."
             )
 
 
@@ -62,7 +63,7 @@ def _unjudged(evaluation: EvaluationReport) -> Iterator[str]:
     few = evaluation.thresholds.min_objects_per_slice
     for kind, word in _KINDS.items():
         names = [
-            f"{one.figure.name} ({one.figure.num_objects})"
+            f"{_named(one.figure)} ({one.figure.num_objects})"
             for one in _parts(evaluation, kind)
             if one.figure.num_objects < few
         ]
@@ -108,6 +109,10 @@ def _strange_cameras(evaluation: EvaluationReport, cameras_by_split: Mapping[str
 
 def _parts(evaluation: EvaluationReport, kind: str) -> Sequence[JudgedSlice]:
     return [one for one in evaluation.parts if one.figure.kind == kind]
+
+
+def _named(figure: SliceFigure) -> str:
+    return figure.name or "(none)"
 
 
 def _listed(names: Sequence[str]) -> str:

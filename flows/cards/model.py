@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from flows.cards.blocks import Part, Points, Rows, Words, pairs
+from flows.cards.blocks import Part, Points, Rows, Words, code, pairs
 from flows.cards.limits import measured_limits
 from flows.cards.sources import CardSources
+from flows.training.report.page import flat
 
 WEIGHTS_LICENCE = "AGPL-3.0, as all weights trained with Ultralytics under its open licence"
 _TASKS = {"detect": "object detection", "segment": "segmentation", "classify": "classification", "pose": "poses"}
@@ -117,17 +117,17 @@ def provenance_part(sources: CardSources) -> Part:
     dirty = found.get("git_dirty")
     version = sources.version or "VERSION"
     values = {
-        "git commit": _code(found.get("git_commit")),
+        "git commit": code(found.get("git_commit")),
         "changed files beside it": None if dirty is None else _DIRTY[bool(dirty)],
-        "data version (md5 of data.dvc)": _code(sources.data_md5),
-        "params digest": _code(found.get("params_digest")),
-        "dvc.lock, sha256": _code(found.get("dvc_lock_sha256")),
+        "data version (md5 of data.dvc)": code(sources.data_md5),
+        "params digest": code(found.get("params_digest")),
+        "dvc.lock, sha256": code(found.get("dvc_lock_sha256")),
         "seed": None if found.get("seed") is None else str(found["seed"]),
         "hardware of the training": found.get("hardware"),
-        "MLflow run of the training": _code(sources.training.mlflow_run_id if sources.training else None),
+        "MLflow run of the training": code(sources.training.mlflow_run_id if sources.training else None),
     }
     versions = tuple((name, str(number)) for name, number in dict(found.get("versions") or {}).items())
-    params = tuple(flat(sources.background.params))
+    params = tuple((name, _text(value)) for name, value in flat(sources.background.params))
     folded = [("Package versions", (Rows(("package", "version"), versions),))] if versions else []
     if params:
         folded.append(("Parameters", (Rows(("parameter", "value"), params),)))
@@ -142,22 +142,9 @@ def provenance_part(sources: CardSources) -> Part:
     return Part("provenance", "Provenance", (pairs(values), again, *lacking), tuple(folded))
 
 
-def flat(values: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
-    """Nested values as `section.key`, value."""
-    rows: list[tuple[str, str]] = []
-    for key, value in values.items():
-        name = f"{before}{key}"
-        rows += flat(value, f"{name}.") if isinstance(value, Mapping) and value else [(name, _text(value))]
-    return rows
-
-
 def _text(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value)) or "none"
     if isinstance(value, Mapping) or value is None or value == "":
         return "none"
     return {"True": "yes", "False": "no"}.get(str(value), str(value))
-
-
-def _code(text: str | None) -> str | None:
-    return f"`{text}`" if text else None

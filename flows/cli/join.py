@@ -25,10 +25,9 @@ def join(
     """Take part in a training that runs on another machine (`tca train` with train.distributed.nodes over 1)."""
     from flows.join import join_training
     from flows.settings import apply_environment, find_project
+    from flows.stopping import stopped_by_sigterm
 
     project = find_project()
     apply_environment(project)
-    from flows.tracking import stopped_by_sigterm  # imports Prefect, which reads the environment
-
     with stopped_by_sigterm():
         join_training(project, rendezvous, nodes, processes, forever=forever)

@@ -43,7 +43,9 @@ def show(as_json: AsJson = False) -> None:
 
 @app.command()
 def apply(
-    trial: Annotated[int, typer.Option(metavar="NUMBER", help="Take this complete trial; default: the best.")] = -1,
+    trial: Annotated[
+        int | None, typer.Option(min=0, metavar="NUMBER", help="Take this complete trial; default: the best.")
+    ] = None,
     write: Annotated[bool, typer.Option("--write", help="Write it, instead of only showing the difference.")] = False,
 ) -> None:
     """The best trial's values as a change of params.yaml."""
@@ -52,7 +54,7 @@ def apply(
 
     project = find_project()
     apply_environment(project)
-    change = propose(project, None if trial < 0 else trial)
+    change = propose(project, trial)
     print(change.diff, end="")
     for note in change.notes:
         print(note, file=sys.stderr)

@@ -28,7 +28,7 @@ Drill = Annotated[
 
 HELP = {
     "validate": "Check every frame and label; a broken or leaking set stops the train.",
-    "train": "Train a YOLO11 detector on the validated frames.",
+    "train": "Train a YOLO11 model on the validated frames.",
     "tune": "Search training parameters with Optuna; hopeless trials are pruned.",
     "export": "Build every engine this machine can, prove each against PyTorch, take the fastest that loses little.",
     "evaluate": "Compare challenger and champion on the same frozen frames.",

@@ -94,18 +94,27 @@ def find_start(
     pointer: tuple[str, str] | None,
 ) -> Start:
     """What the training started from, with the digest of the file where it is still to be found."""
+    told = told_start(train)
+    if told.sha256 is None:
+        return told
+    champion = pointer if params.train.may_start_from_champion else None
+    if champion is not None:
+        file = registry.download(registry.get(champion[0])) / "model" / "weights.pt"
+    else:
+        file = project.root / params.train.model
+    full = file_sha256(file) if file.is_file() else told.sha256
+    sha256 = full if full.startswith(told.sha256) else told.sha256
+    return Start(kind="champion" if champion else "checkpoint", name=told.name, sha256=sha256)
+
+
+def told_start(train: Mapping[str, Any]) -> Start:
+    """What the report says that the training started from, with the digits of the digest that it gives."""
     told = str(train["started_from"])
     if told.endswith((".yaml", ".yml")):
         return Start(kind="architecture", name=told, sha256=None)
     name, _, digits = told.rpartition(" ")
-    from_champion = params.train.start_from == "champion" and pointer is not None
-    if from_champion and pointer is not None:
-        file = registry.download(registry.get(pointer[0])) / "model" / "weights.pt"
-    else:
-        file = project.root / params.train.model
-    full = file_sha256(file) if file.is_file() else digits
-    sha256 = full if full.startswith(digits) else digits
-    return Start(kind="champion" if from_champion else "checkpoint", name=name, sha256=sha256)
+    # A champion's weights are always called so; `train` reads them out of its package.
+    return Start(kind="champion" if name == "weights.pt" else "checkpoint", name=name, sha256=digits)
 
 
 def read_results(

@@ -8,8 +8,8 @@ from typing import Any
 from bentos.detector.contract import SPEC_FILE
 from flows.adapters.registry import ModelVersion
 from flows.errors import ProjectError
-from flows.reproducing.collect import read_json, read_results
-from flows.reproducing.record import Champion, Environment, Record, Source, Start
+from flows.reproducing.collect import read_json, read_results, told_start
+from flows.reproducing.record import Champion, Environment, Record, Source
 
 
 def derive_record(version: ModelVersion, package_dir: Path) -> Record:
@@ -34,7 +34,7 @@ def derive_record(version: ModelVersion, package_dir: Path) -> Record:
         source=Source(commit=commit, patch="", changed=()),
         params_yaml=None,
         data_md5=data_md5,
-        start=_start(train),
+        start=told_start(train),
         champion=_champion(evaluation),
         environment=_environment(made),
         seed=int(made.get("seed", train.get("seed", 0))),
@@ -54,15 +54,6 @@ def _lacks(version: ModelVersion, made: dict[str, Any], commit: str | None, data
         "nothing names the versions of its packages": not made.get("versions"),
     }
     return tuple(lack for lack, applies in found.items() if applies)
-
-
-def _start(train: dict[str, Any]) -> Start:
-    told = str(train["started_from"])
-    if told.endswith((".yaml", ".yml")):
-        return Start(kind="architecture", name=told, sha256=None)
-    name, _, digits = told.rpartition(" ")
-    # A champion's weights are always called so; `train` reads them out of its package.
-    return Start(kind="champion" if name == "weights.pt" else "checkpoint", name=name, sha256=digits)
 
 
 def _champion(evaluation: dict[str, Any] | None) -> Champion | None:

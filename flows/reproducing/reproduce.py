@@ -92,7 +92,7 @@ def reproduce_version(
             fill_tree(project, tree, record, given, shown.progress)
             shown.done(f"{tree.root}{'' if keep else ', removed afterwards'}")
         place = Workplace(tree.root, tree.home, None)
-        if environment and list_differences(record.environment, installed_in(place, project))[0]:
+        if environment and list_differences(record.environment, installed_in(place))[0]:
             with console.step("environment") as shown:
                 place = build_environment(place, tree.folder / "venv", record.environment)
                 shown.done(f"built from {'constraints.txt' if record.environment.constraints_sha256 else 'the record'}")
@@ -109,7 +109,7 @@ def _rebuild(
     """Run the stages one after the other, as far as the question needs."""
     last = until or "train"
     run_stages(place, STAGES[: STAGES.index(last) + 1])
-    now = installed_in(place, project)
+    now = installed_in(place)
     judgement = judge_rebuild(record.results, read_rebuilt(place))
     if not until and judgement.verdict == "different" and record.results.frozen_map50_95:
         last = "evaluate"

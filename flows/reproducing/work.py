@@ -16,7 +16,7 @@ import flows
 from bentos.detector.contract import SPEC_FILE
 from flows.errors import GateRefused, OutsideError, ProjectError
 from flows.provenance import describe_hardware, read_installed
-from flows.reproducing.collect import constraints_digest, read_epochs, read_json, read_results
+from flows.reproducing.collect import read_epochs, read_json, read_results
 from flows.reproducing.record import Environment, Results
 from flows.reproducing.tree import THRONE
 from flows.settings import Project
@@ -74,7 +74,7 @@ def read_rebuilt(place: Workplace) -> Results:
     )
 
 
-def installed_in(place: Workplace, project: Project) -> Environment:
+def installed_in(place: Workplace) -> Environment:
     """Python, packages and hardware of the workplace."""
     import platform
 
@@ -94,7 +94,7 @@ def installed_in(place: Workplace, project: Project) -> Environment:
     return Environment(
         python=python,
         packages=packages,
-        constraints_sha256=constraints_digest(project.root),
+        constraints_sha256=None,
         hardware=describe_hardware(),
     )
 

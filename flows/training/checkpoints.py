@@ -1,9 +1,8 @@
-"""What a checkpoint is before anything is built on it, and how a finished one is written."""
+"""What a checkpoint is, before anything is built on it."""
 
 from __future__ import annotations
 
 import difflib
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,10 +14,9 @@ from bentos.detector.contract import file_sha256
 from flows.errors import CheckpointError
 from flows.params_train import Task
 from flows.training.tasks import TASKS, architectures
-from flows.weights import Weights, load_ultralytics, read_weights
+from flows.weights import Weights, read_weights
 from flows.weights_kinds import check_kind
 
-_PRIVATE_ARGUMENTS = ("save_dir", "data", "project", "name", "model", "resume", "exist_ok")
 _MADE_TO = {"pose": "find poses", "obb": "find turned boxes"}
 
 
@@ -142,36 +140,3 @@ def _other_architecture(weights: Weights) -> str:
     if own.get("end2end") or [own.get("backbone"), own.get("head")] != [described["backbone"], described["head"]]:
         return f"a {name}" if "yolo11" not in name else f"a changed {name}"
     return ""
-
-
-def seal_checkpoint(source: Path, target: Path, notes: dict[str, Any]) -> None:
-    """Write the checkpoint that Ultralytics left at `source` as a finished one: half precision, no optimiser, no paths.
-
-    `notes` (plain values only, so that reading stays restricted) are kept under the key "detector".
-    """
-    load_ultralytics()
-    import torch
-
-    content = torch.load(source, map_location="cpu", weights_only=False)  # written by this process a moment ago
-    model = (content["ema"] or content["model"]).half()
-    arguments = {key: value for key, value in content["train_args"].items() if key not in _PRIVATE_ARGUMENTS}
-    model.args, model.criterion = arguments, None
-    for parameter in model.parameters():
-        parameter.requires_grad = False
-    sealed = {
-        "epoch": -1,
-        "model": model,
-        "ema": None,
-        "optimizer": None,
-        "train_args": arguments,
-        "train_metrics": content["train_metrics"],
-        "version": content["version"],
-        "license": content["license"],
-        "detector": notes,
-    }
-    draft = target.with_name(f"{target.name}.part")
-    with draft.open("wb") as stream:
-        torch.save(sealed, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    draft.replace(target)

@@ -74,6 +74,11 @@ class TrainReport(BaseModel):
         default=None, description="how the data differ from the champion's; null from the training process itself"
     )
 
+    @property
+    def went_on_in(self) -> tuple[int, ...]:
+        """Epochs, counted from 1, in which it went on after an interruption; each once."""
+        return tuple(dict.fromkeys(done + 1 for done in self.resumed_at if done < self.epochs))
+
     def highlights(self) -> list[str]:
         """What it was trained on."""
         if self.data_version is None or self.data_difference is None:

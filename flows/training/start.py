@@ -27,7 +27,7 @@ def check_start(params: TrainParams, data: Path, has_champion: bool) -> None:
         ParamsError: Settings contradict each other.
         DataError: The data are labelled for another task.
     """
-    if not (has_champion and params.start_from == "champion" and params.task == "detect"):
+    if not (has_champion and params.may_start_from_champion):
         find_start(params.model, params.task)
     if params.warmup_epochs > params.epochs:
         raise ParamsError(

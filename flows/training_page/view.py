@@ -10,7 +10,7 @@ from PIL import Image
 from flows.dataset.layout import Dataset
 from flows.dataset.report.pictures import REDUCED_PX, Cell, Detail, Mark, picture_uris
 from flows.errors import InputError, ProjectError, TcaError
-from flows.page import Markup, Picture, escape
+from flows.page import Markup, Picture, escape, write_page
 from flows.params import Params
 from flows.progress import Progress, silent
 from flows.provenance import Provenance
@@ -37,18 +37,8 @@ def write_training_page(
 
     A training is not lost because it cannot be shown: what is missing is said on the page, and returned.
     """
-    judged: JudgedValidation | str
-    pictures: SamplePictures | str
-    kept = training_dir / JUDGED
-    kept.unlink(missing_ok=True)
-    try:
-        if report.task != "detect":
-            raise InputError(f"only detection is judged frame by frame, and this model learnt to {report.task}")
-        judged = judge_checkpoint(dataset, training_dir / "best.pt", params, progress)
-        kept.write_text(judged.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        pictures = draw_samples(judged, dataset.root, params.validate_.pictures)
-    except Exception as error:  # PyTorch, decoders and disks raise what they like; hours of training must outlive that
-        judged = pictures = _reason(error, training_dir)
+    judged = _judge(training_dir, report, dataset, params, progress)
+    pictures = judged if isinstance(judged, str) else _draw(judged, dataset.root, params.validate_.pictures)
     background = Background(
         params={"seed": params.seed, "train": params.train.model_dump(mode="json")},
         provenance=provenance.model_dump(mode="json") if provenance else {},
@@ -58,11 +48,32 @@ def write_training_page(
     except ProjectError:
         epochs = []  # the page says that there is no curve
     html = training_page(report, epochs, judged, pictures, background)
-    page.parent.mkdir(parents=True, exist_ok=True)
-    draft = page.with_suffix(".draft")
-    draft.write_text(html, encoding="utf-8")
-    draft.replace(page)
-    return judged if isinstance(judged, str) else None
+    write_page(page, html)
+    return next((reason for reason in (judged, pictures) if isinstance(reason, str)), None)
+
+
+def _judge(
+    training_dir: Path, report: TrainReport, dataset: Dataset, params: Params, progress: Progress
+) -> JudgedValidation | str:
+    """The figures by frame, kept beside the checkpoint; or why there are none."""
+    kept = training_dir / JUDGED
+    try:
+        kept.unlink(missing_ok=True)
+        if report.task != "detect":
+            raise InputError(f"only detection is judged frame by frame, and this model learnt to {report.task}")
+        judged = judge_checkpoint(dataset, training_dir / "best.pt", params, progress)
+        kept.write_text(judged.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    except Exception as error:  # PyTorch, decoders and disks raise what they like; hours of training must outlive that
+        return _reason(error, training_dir)
+    return judged
+
+
+def _draw(judged: JudgedValidation, root: Path, detail: Detail) -> SamplePictures | str:
+    """The pictures, or why there are none."""
+    try:
+        return draw_samples(judged, root, detail)
+    except Exception as error:  # decoders and disks, likewise
+        return _reason(error, root)
 
 
 def training_markdown(report: TrainReport, page: Path) -> str:
@@ -139,6 +150,5 @@ def _caption(frame: JudgedFrame) -> Markup:
 
 def _reason(error: Exception, folder: Path) -> str:
     """What happened, without the place of the project on this machine."""
-    if isinstance(error, TcaError):
-        return str(error).replace(f"{folder}/", "")
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
+    text = str(error).replace(f"{folder}/", "")
+    return text if isinstance(error, TcaError) else f"{type(error).__name__}: {(text.splitlines() or [''])[0][:200]}"

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import json
 import shutil
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from flows.errors import InputError, ProjectError
 from flows.params_file import apply_overrides, read_params
 from flows.settings import Project
-from flows.training.search.report import HEADERS, TrialRow, TuneReport, told
+from flows.training.search.report import TrialRow, TuneReport, trial_cells, trial_headers
 from flows.tuning.study import current_study
 
 
@@ -40,7 +43,7 @@ def propose(project: Project, number: int | None = None) -> Change:
     """
     report = read_study(project)
     trial = _find(report, number)
-    overrides = tuple(f"train.{key}={json.dumps(value)}" for key, value in trial.params.items())
+    overrides = tuple(f"train.{key}={_yaml(value)}" for key, value in trial.params.items())
     epochs, tried = read_params(project.params_file).train.epochs, report.facts["epochs"]
     notes = [f"found with {tried} epochs a trial; train.epochs is {epochs}"] if epochs != tried else []
     if len(report.front) > 1 and number is None:
@@ -56,27 +59,17 @@ def take_over(project: Project, change: Change) -> None:
 
 def trials_table(report: TuneReport) -> str:
     """A line for each attempt, the keys of the space as columns."""
-    keys = list(report.facts.get("space", {}))
-    rows = [["trial", "state", *(HEADERS[name] for name in report.objectives), "epochs", "s", *keys, ""]]
-    rows += [_cells(row, report, keys) for row in report.trials]
+    rows = [[*trial_headers(report), ""], *(_cells(row, report) for row in report.trials)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     done = f"study {report.study}: {report.num_trials} of {report.num_wanted} trials; {report.sentence}"
     return "\n".join([*lines, "", done])
 
 
-def _cells(row: TrialRow, report: TuneReport, keys: list[str]) -> list[str]:
+def _cells(row: TrialRow, report: TuneReport) -> list[str]:
     mark = "best" if row.number == report.best_number else "front" if row.number in report.front else ""
     again = f"again {row.origin}" if row.origin != row.number else ""
-    return [
-        str(row.number),
-        row.state,
-        *(told(row.values[name]) if name in row.values else "" for name in report.objectives),
-        str(row.epochs),
-        "" if row.seconds is None else f"{row.seconds:.0f}",
-        *(told(row.params[key]) if key in row.params else "-" for key in keys),
-        "; ".join(filter(None, [mark, again, row.reason or ""])),
-    ]
+    return [*trial_cells(row, report), "; ".join(filter(None, [mark, again, row.reason or ""]))]
 
 
 def _find(report: TuneReport, number: int | None) -> TrialRow:
@@ -90,6 +83,11 @@ def _find(report: TuneReport, number: int | None) -> TrialRow:
         complete = ", ".join(str(one.number) for one in report.trials if one.state == "complete")
         raise InputError(f"trial {number} of study {report.study} {state}", f"Complete are: {complete or 'none'}")
     return row
+
+
+def _yaml(value: Any) -> str:
+    """A value on one line. Not JSON: its 1e-05 is a string in YAML 1.1, which wants 1.0e-05."""
+    return yaml.safe_dump(value, allow_unicode=True, width=sys.maxsize).removesuffix("...\n").strip()
 
 
 def _diff(params_file: Path, overrides: tuple[str, ...]) -> str:

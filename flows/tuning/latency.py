@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from flows.dataset.layout import Dataset
-from flows.exporting.calibration import Calibration, TrainingFrame, choose_frames
-from flows.exporting.contest import Evidence
+from flows.evidence import gather_evidence
 from flows.exporting.export import export_model
 from flows.exporting.report import ExportReport
-from flows.judge import FrozenJudge
 from flows.progress import Progress
 from flows.stage import StageRun
 
@@ -25,26 +22,13 @@ def engine_latency_ms(run: StageRun, dataset: Dataset, checkpoint: Path, image_s
         CheckpointError: The checkpoint is none of a detector.
         EngineUnavailable: Nothing that params.yaml asks for runs here.
     """
-    params, frames = run.params.export, dataset.split("val")
-    training = [
-        TrainingFrame(dataset.root / frame.image, frame.image, (frame.slice, frame.camera))
-        for frame in dataset.split("train")
-    ]
-    step = max(1, len(frames) // params.parity_frames)
-    evidence = Evidence(
-        images=[(dataset.root / frame.image).read_bytes() for frame in frames[::step][: params.parity_frames]],
-        judge=FrozenJudge(dataset, run.params.evaluate.model_copy(update={"split": "val"})),
-        calibration=Calibration(
-            choose_frames(training, params.calibration_frames, run.params.seed), run.project.home / "calibration"
-        ),
-        latency_budget_ms=run.params.promote.latency_budget_ms,
-    )
-    folder = run.project.home / "tune" / f"export-{os.getpid()}"  # beside it TensorRT's timings are kept
-    try:
-        name = run.params.package.name
-        report = export_model(checkpoint, folder, params, name, image_size, evidence, progress)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    judged = run.params.evaluate.model_copy(update={"split": "val"})
+    evidence, folder = gather_evidence(run, dataset, judged), run.project.home / "tune"
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="export-", dir=folder) as draft:  # beside it TensorRT's timings are kept
+        report = export_model(
+            checkpoint, Path(draft), run.params.export, run.params.package.name, image_size, evidence, progress
+        )
     return _taken_ms(report)
 
 

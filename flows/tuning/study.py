@@ -18,7 +18,8 @@ from flows.exporting.candidates import list_candidates
 from flows.params import Params
 from flows.params_tune import Choices
 from flows.provenance import read_data_md5
-from flows.settings import Project, read_settings
+from flows.serving import registry_of
+from flows.settings import Project
 from flows.training.checkpoints import find_start
 from flows.training.search.space import check_space
 from flows.training.search.store import Store, find_store
@@ -62,7 +63,7 @@ def require_sense(project: Project, params: Params) -> None:
         list_candidates(params.export)
     if models is None:
         return
-    if params.train.start_from == "champion":
+    if params.train.may_start_from_champion:
         raise ParamsError("tune.space.model: trials start from the champion", "Set train.start_from=model")
     for model in models.choices if isinstance(models, Choices) else ():
         try:
@@ -73,7 +74,7 @@ def require_sense(project: Project, params: Params) -> None:
 
 def find_start_weights(project: Project, params: Params, registry: Registry, *, fetch: bool = True) -> StartWeights:
     """What trials start from, as training would; the champion's package is brought here if `fetch`."""
-    if params.train.start_from == "champion" and (champion := registry.known_champion()) is not None:
+    if params.train.may_start_from_champion and (champion := registry.known_champion()) is not None:
         weights = registry.download(champion) / "model" / "weights.pt" if fetch else None
         return StartWeights(f"champion {champion.digest[:16]}", weights)
     if "model" in params.tune.space:
@@ -96,8 +97,7 @@ def current_study(project: Project, params: Params) -> SharedStudy:
     Raises:
         ProjectError: There is none; the message says what differs from the nearest one.
     """
-    registry = Registry(read_settings(project).tracking_uri, params.package.name, project.home, project.champion_file)
-    start = find_start_weights(project, params, registry, fetch=False)
+    start = find_start_weights(project, params, registry_of(project), fetch=False)
     facts = facts_of(params, read_dataset(project.data), read_data_md5(project.root), start)
     return load_study(find_storage(project), params.tune, facts)
 

@@ -12,11 +12,13 @@ from typing import Any
 from flows.adapters.registry import RunLog
 from flows.dataset.layout import Dataset
 from flows.errors import CheckpointError, EngineUnavailable, InputError, MemoryShort, ServiceError
+from flows.page import write_page
 from flows.params_train import TrainParams
 from flows.stage import StageRun
 from flows.tracking import flat_params
 from flows.training.epochs import EpochMetrics
 from flows.training.launching.launch import train_apart
+from flows.training.loop.state import partial_of
 from flows.training.reproducibility import TrainReport
 from flows.training.search.page import tuning_page
 from flows.training.search.search import TrialFailed, TrialJob, TuneReport
@@ -92,15 +94,14 @@ class Trials:
 
     def publish(self, report: TuneReport) -> None:
         """After each trial: the page as it is now, and no checkpoints but those of the best."""
-        self.run.project.reports.mkdir(exist_ok=True)
-        self.page.write_text(tuning_page(report), encoding="utf-8")
+        write_page(self.page, tuning_page(report))
         kept = {
             row.origin for row in report.trials if row.number in report.front or row.state in ("running", "waiting")
         }
         for row in report.trials:
             if row.origin not in kept:
-                shutil.rmtree(self._folder(row.origin), ignore_errors=True)
-                shutil.rmtree(self._folder(row.origin).with_suffix(".partial"), ignore_errors=True)
+                for path in (self._folder(row.origin), partial_of(self._folder(row.origin))):
+                    shutil.rmtree(path, ignore_errors=True)
 
     def _folder(self, origin: int) -> Path:
         return self.run.project.home / "tune" / self.study.name / f"trial{origin}"

@@ -9,12 +9,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from flows.adapters.run_delivery import Delivery, ParentUnknown
+from flows.adapters.run_delivery import Delivery
 from flows.adapters.run_entries import Begun, DataUsed, Figures, FileKept, ParamsSet, RunStatus, TagsSet
 from flows.adapters.run_spool import JOURNAL, Spool
 from tests.adapters.fake_mlflow import FakeMlflow
@@ -30,7 +29,7 @@ class Down(Exception):
 
 def begun(**changes: Any) -> Begun:
     values = {"stage": "train", "job": "a", "token": "t", "name": "train", "tags": {"tca.seed": "0"}}
-    return Begun.model_validate({**values, "started_ms": 1, "parent_run": None, "parent_token": None, **changes})
+    return Begun.model_validate({**values, "started_ms": 1, "parent_run": None, **changes})
 
 
 def figures(step: int) -> Figures:
@@ -153,14 +152,3 @@ def test_what_mlflow_refuses_is_told_and_left_out(tmp_path: Path) -> None:
     assert "gone.csv is gone" in refused[0]
     assert client.active()[0].tags["a"] == "b"
     assert spool.unsent() == []
-
-
-def test_a_nested_run_waits_for_the_one_it_is_nested_in(tmp_path: Path) -> None:
-    client = FakeMlflow()
-    parent = Spool.create(tmp_path / "parent", begun())
-    child = Spool.create(tmp_path / "child", begun(token="c", parent_token="t"))
-    with pytest.raises(ParentUnknown):
-        deliver(child, client)
-    deliver(parent, client)
-    deliver(child, client)
-    assert [run.tags.get("mlflow.parentRunId") for run in client.active()] == [None, "run1"]

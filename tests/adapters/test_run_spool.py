@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 from flows.adapters.run_entries import Begun, Figures, RunStatus, TagsSet
 from flows.adapters.run_spool import JOURNAL, Spool, find_journals, peek
 
-BEGUN = Begun(
-    stage="train", job="a", token="t", name="train", tags={}, started_ms=1, parent_run=None, parent_token=None
-)
+BEGUN = Begun(stage="train", job="a", token="t", name="train", tags={}, started_ms=1, parent_run=None)
 
 
 def figures(step: int, value: float = 0.5) -> Figures:

@@ -18,6 +18,7 @@ import pytest
 from mlflow import MlflowClient
 
 from flows.adapters.kept_run import CHANGED, GIVEN_UP, INTERRUPTED_BY, INTERRUPTIONS
+from flows.adapters.run_delivery import Delivery
 from flows.adapters.run_sender import require_answer
 from flows.adapters.runs import Runs
 from flows.errors import Conflict, ServiceError
@@ -154,14 +155,42 @@ def test_two_processes_are_not_at_the_same_job(runs: Runs, monkeypatch: pytest.M
 
 def test_nested_runs_know_their_parent(runs: Runs, mlflow_uri: str) -> None:
     with runs.run("tune", TAGS, job="study", name="study") as parent:
-        with runs.run("tune", TAGS, job="study 1", parent=parent, name="trial 1"):
-            pass
         until(lambda: parent.run_id)
-        with runs.run("tune", TAGS, job="study 2", parent=parent.run_id, name="trial 2"):
+        with runs.run("tune", TAGS, job="study 1", parent=parent.run_id, name="trial 1"):
             pass
     settle(runs)
     names = {run.info.run_name: run.data.tags.get("mlflow.parentRunId") for run in all_runs(mlflow_uri)}
-    assert names == {"trial 1": parent.run_id, "trial 2": parent.run_id, "study": None}
+    assert names == {"trial 1": parent.run_id, "study": None}
+
+
+def test_a_journal_that_cannot_be_sent_does_not_stop_the_others(
+    runs: Runs, mlflow_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that a server refuses, with an upload that is too large, say."""
+    with monkeypatch.context() as away:
+        away.setattr("flows.adapters.runs._HELD_S", 0.0)
+        away.setattr(Delivery, "send", refuse)
+        away.setattr("flows.adapters.kept_run._LAST_TRY_S", 0.0)
+        for job in ("a", "b", "c"):
+            with runs.run(job, TAGS, job=job):
+                pass
+        until(lambda: len(runs.kept()) == 3)
+    told: list[str] = []
+    send = Delivery.send
+
+    def refuse_one(delivery: Delivery) -> None:
+        if delivery._spool.begun.job == "a":
+            refuse(delivery)
+        send(delivery)
+
+    monkeypatch.setattr(Delivery, "send", refuse_one)
+    assert runs.send(told.append) == 1
+    assert told == ["a run of a could not be sent (413: too large)"]
+    assert {run.info.run_name for run in all_runs(mlflow_uri)} == {"b", "c"}
+
+
+def refuse(delivery: Delivery) -> None:
+    raise RuntimeError("413: too large")
 
 
 KILLED_BODY = """

@@ -117,6 +117,15 @@ def test_the_tree_goes_when_the_body_fails_and_stays_when_kept(repository: Path)
     assert worktrees(repository) == 1
 
 
+def test_a_tree_of_the_users_own_is_not_forgotten_while_its_disk_is_away(repository: Path, tmp_path: Path) -> None:
+    subprocess.run(["git", "worktree", "add", "-q", "--detach", str(tmp_path / "away")], cwd=repository, check=True)
+    (tmp_path / "away").rename(tmp_path / "elsewhere")
+    with fresh_worktree(repository, "HEAD"):
+        pass
+    sweep(repository)
+    assert worktrees(repository) == 2
+
+
 def test_the_tree_of_a_killed_process_is_swept_and_that_of_a_living_one_is_not(repository: Path) -> None:
     hold = (
         "import sys; from pathlib import Path; from flows.adapters.worktree import fresh_worktree\n"

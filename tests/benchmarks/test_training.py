@@ -64,7 +64,7 @@ def test_pairs_are_compared_within_each_seed() -> None:
 def test_the_interval_is_students() -> None:
     mean, half = mean_with_interval([1.0, 2.0, 3.0, 4.0, 5.0])
     assert mean == pytest.approx(3.0)
-    assert half == pytest.approx(2.776 * (2.5**0.5) / 5**0.5)
+    assert half == pytest.approx(2.7764451 * (2.5**0.5) / 5**0.5)
 
 
 def test_an_unknown_part_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

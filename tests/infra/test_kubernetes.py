@@ -115,6 +115,8 @@ def test_pods_of_jobs_are_confined_and_end_when_told_to(name: str) -> None:
     assert not security["allowPrivilegeEscalation"]
     assert security["capabilities"] == {"drop": ["ALL"]}
     assert {"requests", "limits"} <= set(container["resources"])
+    # what a record names as its commit must be what ran: the image holds the code of another day
+    assert {"name": "PYTHONPATH", "value": "/srv/project/checkout"} in container["env"]
     if name != "project/checkout.yaml":
         assert pod["terminationGracePeriodSeconds"] >= 60
         shared = next(volume for volume in pod["volumes"] if volume["name"] == "shared-memory")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,3 +142,24 @@ def train(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Trained]:
 @pytest.fixture(scope="session")
 def trained(tiny: TinyFrames, train: Callable[..., Trained]) -> Trained:
     return train(tiny, epochs=2)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """`disk("42m")`: a file system of that size; called again, the same one of another size."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def resize(size: str) -> Path:
+        options = f"remount,size={size}" if place.is_mount() else f"size={size}"
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
+        mounted = subprocess.run(command, check=False, capture_output=True)
+        if mounted.returncode:
+            pytest.skip(f"no tmpfs may be mounted here: {mounted.stderr.decode().strip()}")
+        return place
+
+    try:
+        yield resize
+    finally:
+        if place.is_mount():
+            subprocess.run(["umount", str(place)], check=True)

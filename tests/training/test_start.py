@@ -19,7 +19,9 @@ NAMES = st.lists(st.sampled_from(["car", "Car", " bus", "truck", "trucks", "van"
 LIGHT = """
 import sys
 from pathlib import Path
+from flows.params_train import TrainParams
 from flows.training.start import check_start
+check_start(TrainParams.model_validate_json(sys.argv[1]), Path(sys.argv[2]), has_champion=False)
 heavy = {"torch", "ultralytics", "optuna", "mlflow", "prefect", "numpy"} & set(sys.modules)
 assert not heavy, heavy
 """
@@ -30,8 +32,14 @@ def info(*classes: str, **more: Any) -> CheckpointInfo:
     return CheckpointInfo(classes=classes, **known)
 
 
-def test_the_check_is_light() -> None:
-    subprocess.run([sys.executable, "-c", LIGHT], check=True)
+@pytest.mark.parametrize("model", ["yolo11n.yaml", "weights.pt"])
+def test_the_check_is_light(make_params: Any, tmp_path: Path, model: str) -> None:
+    import torch
+
+    torch.save({"model": 1}, tmp_path / "weights.pt")
+    (tmp_path / "data.yaml").write_text("task: detect\n")
+    params = make_params(model=model if model.endswith(".yaml") else str(tmp_path / model))
+    subprocess.run([sys.executable, "-c", LIGHT, params.model_dump_json(), str(tmp_path)], check=True)
 
 
 def test_sound_settings_pass(make_params: Any, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def join_company(backend: str) -> tuple[Seat, Any]:
     local_rank, num_nodes = int(os.environ["LOCAL_RANK"]), int(os.environ["GROUP_WORLD_SIZE"])
     gpus = [name for name in os.environ.get(GPUS, "").split(",") if name]
     if gpus:
-        os.environ["CUDA_VISIBLEGPUS"] = gpus[local_rank % len(gpus)]
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[local_rank % len(gpus)]
     dist = torch_distributed()
     store, given_rank, world_size = next(dist.rendezvous("env://", timeout=timedelta(minutes=5)))
     if os.environ.get(IS_FIRST_MACHINE) == "1" and local_rank == 0:

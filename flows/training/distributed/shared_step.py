@@ -129,7 +129,7 @@ class LossOverAll:
         sums = torch.cat((values * own, counts)) * float(self._share.counts)
         dist.all_reduce(sums)
         count, self._scores, self._objects = sums[-3:]
-        of_all = torch.stack([self._divisor(name, count) for name in items]).to(loss.device)
+        of_all = torch.stack([self._divisor(name, count) for name in items])
         factor = own / of_all * float(self._share.counts)
         if self._has_boxes:
             factor = factor * (count / own_count)
@@ -151,7 +151,7 @@ def _gathering(validator: Any) -> Callable[[], None]:
 
     def gather_all() -> None:
         names, batches = list(validator.loss), len(validator.dataloader)
-        sums = torch.stack([*(validator.loss[name].detach().double() for name in names)])
+        sums = torch.stack([validator.loss[name].detach().double() for name in names])
         sums = torch.cat((sums, sums.new_tensor([batches])))
         dist.all_reduce(sums)
         # Divided by this process's own batches in a moment.

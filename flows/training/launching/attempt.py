@@ -95,7 +95,7 @@ class Attempt:
         with (
             private_folder() as folder,
             tempfile.TemporaryFile() as printed,
-            _ear(folder / "s") as ear,
+            contextlib.closing(Ear(folder / "s")) as ear,
             self._process(folder, printed) as process,
         ):
             try:
@@ -222,15 +222,6 @@ class Attempt:
             log_dir=folder / "logs",
             machine=Machine.here(data, placing.num_nodes, placing.backend) if placing.num_nodes > 1 else None,
         )
-
-
-@contextlib.contextmanager
-def _ear(path: Path) -> Iterator[Ear]:
-    ear = Ear(path)
-    try:
-        yield ear
-    finally:
-        ear.close()
 
 
 def _death(code: int, printed: IO[bytes]) -> Died:

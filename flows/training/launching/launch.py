@@ -13,6 +13,7 @@ from flows.training.frames import LabelledFrames
 from flows.training.launching.attempt import Attempt, Died, Handlers
 from flows.training.launching.messages import TrainJob
 from flows.training.launching.placing import Placing, place_processes, place_training
+from flows.training.loop.state import partial_of, records_in, silent_tell
 from flows.training.reproducibility import TrainReport
 
 
@@ -25,7 +26,7 @@ def train_apart(
     progress: Progress = silent,
     start_checkpoint: Path | None = None,
     *,
-    tell: Callable[[str], None] = lambda note: None,
+    tell: Callable[[str], None] = silent_tell,
 ) -> TrainReport:
     """`train_model`, with the same arguments, result and errors, in as many processes as `params.distributed` says.
 
@@ -127,7 +128,7 @@ class _Story(Handlers):
 
 def _halved(job: TrainJob, placing: Placing, short: MemoryShort) -> TrainJob:
     processes = placing.num_processes * placing.num_nodes
-    present = job.micro_batch or -(-job.params.batch // processes)
+    present = job.micro_batch or -(-min(job.params.batch, len(job.split("train"))) // processes)
     if present == 1:
         raise short
     return job.model_copy(update={"micro_batch": present // 2})
@@ -136,7 +137,6 @@ def _halved(job: TrainJob, placing: Placing, short: MemoryShort) -> TrainJob:
 def _state_of(out_dir: Path) -> list[str]:
     """What the training has saved of itself; empty before the first time."""
     try:
-        states = sorted(out_dir.with_name(f"{out_dir.name}.partial").glob("state-*.json"))
-        return [f"{path.name} {path.read_text(encoding='utf-8')}" for path in states]
+        return [f"{path.name} {path.read_text(encoding='utf-8')}" for path in records_in(partial_of(out_dir))]
     except (OSError, ValueError):
         return []

@@ -82,7 +82,7 @@ class Ear:
             threading.Thread(target=self._listen, args=(line,), daemon=True).start()
 
     def _listen(self, line: Line) -> None:
-        while text := line.read():
+        while (text := line.read()).endswith(b"\n"):  # a process that is killed may leave half a line
             self.heard.put((line, read_message(text)))
         self.heard.put((line, None))
 

@@ -30,11 +30,16 @@ def choose_precision(wanted: Literal["auto", "fp32", "bf16"]) -> Precision:
     return "bf16" if wanted == "bf16" or (wanted == "auto" and able) else "fp32"
 
 
+def find_compiler() -> str | None:
+    """The C++ compiler that torch.compile calls on a CPU: $CXX, else g++; None where there is none."""
+    return shutil.which(os.environ.get("CXX") or "g++")
+
+
 def require_compiler() -> None:
-    """Raises ParamsError where torch.compile lacks the C++ compiler that PyTorch calls for CPUs: $CXX, else g++."""
+    """Raises ParamsError where torch.compile lacks the C++ compiler that it calls on a CPU."""
     import torch
 
-    if not torch.cuda.is_available() and not shutil.which(os.environ.get("CXX") or "g++"):
+    if not torch.cuda.is_available() and not find_compiler():
         raise ParamsError(
             "train.compile: on a CPU PyTorch needs a C++ compiler, and there is none",
             "Install g++ (Debian: apt-get install g++), or set train.compile: false",

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -142,6 +142,24 @@ def take_cache(kind: Kind, facts: CacheFacts) -> CacheChoice:
             "auto chooses what fits"
         )
     return CacheChoice(kind=kind, reason="as train.cache says", num_bytes=needed, warning=warning)
+
+
+def tell_kept(choice: CacheChoice, train: Any, val: Any) -> str:
+    """The choice for a record, beside what Ultralytics' datasets really keep.
+
+    They look for room of their own, with a wider margin, and silently do without a cache where it is too small.
+    """
+    if choice.kind == "none" or (_keeps(train, choice.kind) and _keeps(val, choice.kind)):
+        return choice.sentence
+    if _keeps(train, choice.kind):
+        return f"{choice.sentence}; frames of val did not fit"
+    return f"none: {choice.kind} was asked for and did not fit"
+
+
+def _keeps(dataset: Any, kind: Literal["ram", "disk"]) -> bool:
+    if hasattr(dataset, "cache_ram"):  # frames to classify
+        return bool(dataset.cache_ram if kind == "ram" else dataset.cache_disk)
+    return bool(dataset.cache == kind)
 
 
 def pays(times: ReadTimes, epochs: int) -> bool:

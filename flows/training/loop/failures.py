@@ -55,15 +55,25 @@ def is_memory_short(error: Exception) -> bool:
     return isinstance(error, MemoryError) or (known and any(part in text for part in _MEMORY_TEXTS))
 
 
+def os_error_of(error: Exception) -> OSError | None:
+    """The system's error that `error` is or hides: PyTorch's archive writer tells a failed write as one of its own."""
+    cause = error.__context__ if isinstance(error, RuntimeError) else error
+    return cause if isinstance(cause, OSError) else None
+
+
+def is_disk_full(error: Exception) -> bool:
+    """Whether a write found no room, on the disk or within the user's share of it."""
+    cause = os_error_of(error)
+    return cause is not None and cause.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 @contextmanager
 def told_of_full_disk(directory: Path, needed_bytes: int) -> Iterator[None]:
     """Say how much room the results need where there is none. Raises OutsideError."""
     try:
         yield
     except (OSError, RuntimeError) as error:
-        # PyTorch's archive writer reports a failed write of its own, with the cause behind it.
-        cause = error if isinstance(error, OSError) else error.__context__
-        if not isinstance(cause, OSError) or cause.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not is_disk_full(error):
             raise
         needed_mb = -(-needed_bytes // 1_000_000)
         raise OutsideError(

@@ -5,7 +5,6 @@ Imports Ultralytics: import this module inside the function that trains.
 
 from __future__ import annotations
 
-import errno
 import io
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from flows.progress import Progress
 from flows.training.distributed.company import broadcast_bytes
 from flows.training.distributed.seat import Seat
 from flows.training.epochs import EpochMetrics, OnEpoch, name_score
+from flows.training.loop.failures import is_disk_full
 from flows.training.loop.session import AllDone, Session
 from flows.training.loop.snapshot import copy_weights, restore_snapshot, take_snapshot
 from flows.training.loop.state import StateStore
@@ -76,7 +76,7 @@ class Keeper:
         """Train to the end, from where the state says; the listeners hear of the epochs before first."""
         content = self._content
         if content:
-            self._notes.kept[:0] = content["notes"]
+            self._notes.kept[:] = dict.fromkeys([*content["notes"], *self._notes.kept])
             self.curve = [EpochMetrics.model_validate(values) for values in content["curve"]]
             self.best_epoch, self.best_weights = content["best_epoch"], content["best_weights"]
             self.resumed_at = (*content["resumed_at"], content["epoch"])
@@ -156,7 +156,7 @@ class Keeper:
         try:
             self._store.save(content, epoch, step)
         except OSError as error:
-            what = "the disk is full" if error.errno == errno.ENOSPC else str(error.strerror or error)
+            what = "the disk is full" if is_disk_full(error) else str(error.strerror or error)
             if not self._unsaved:
                 self._notes.add(f"the state after epoch {epoch} could not be saved ({what}); the training went on")
             self._unsaved = True

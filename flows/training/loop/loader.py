@@ -156,10 +156,6 @@ class TrainLoader:
         self.wait_seconds += time.monotonic() - started
         return batch
 
-    def reset(self) -> None:
-        """Begin anew at the present position."""
-        self.close()
-
     def close(self) -> None:
         """End the processes that load."""
         end_workers(self._iterator)

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 import shutil
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.training.checkpoints import seal_checkpoint
 from flows.training.epochs import EpochMetrics, name_score
 from flows.training.loop.failures import told_of_full_disk
-from flows.training.reproducibility import TrainReport
-from flows.weights import digest_state, read_weights
+from flows.training.loop.state import save_tensors
+from flows.training.reproducibility import TrainReport, weights_digest
 
 if TYPE_CHECKING:
     from flows.training.loop.keeper import Keeper
 
 _SPARE_BYTES = 2_000_000
+_PRIVATE_ARGUMENTS = ("save_dir", "data", "project", "name", "model", "resume", "exist_ok")
 
 
 def write_results(keeper: Keeper, draft: Path, known: dict[str, Any]) -> TrainReport:
@@ -36,8 +37,8 @@ def write_results(keeper: Keeper, draft: Path, known: dict[str, Any]) -> TrainRe
     session, best = keeper.session, keeper.curve[keeper.best_epoch - 1]
     num_parameters = sum(parameter.numel() for parameter in session.ema.ema.parameters())
     draft.mkdir(parents=True, exist_ok=True)
-    # Two finished checkpoints and the draft of the second, in half precision.
-    with told_of_full_disk(draft.parents[1], 3 * 2 * num_parameters + _SPARE_BYTES):
+    # Two checkpoints in half precision.
+    with told_of_full_disk(draft.parents[1], 2 * 2 * num_parameters + _SPARE_BYTES):
         for name, metrics, weights in (
             ("best.pt", best, keeper.best_weights),
             ("last.pt", keeper.curve[-1], copy_weights(session)),
@@ -60,31 +61,32 @@ def publish(draft: Path, out_dir: Path) -> None:
 
 
 def _write_checkpoint(keeper: Keeper, target: Path, metrics: EpochMetrics, weights: dict[str, Any]) -> None:
-    import torch
+    """Write the `weights` of an epoch: half precision, no optimiser, no paths.
+
+    Beside the model there are plain values only, so that it can be read without running what is in it.
+    """
     from ultralytics import __version__
 
     from flows.training.loop.snapshot import build_model
 
-    session = keeper.session
+    session, given = keeper.session, keeper.session.given
+    model: Any = build_model(session, weights)
+    model.args = {key: value for key, value in vars(session.args).items() if key not in _PRIVATE_ARGUMENTS}
     content = {
         "epoch": -1,
-        "model": None,
-        "ema": build_model(session, weights),
-        "train_args": vars(session.args),
+        "model": model,
+        "ema": None,
+        "optimizer": None,
+        "train_args": model.args,
         "train_metrics": metrics.numbers(),
         "version": __version__,
         "license": "AGPL-3.0 (https://ultralytics.com/license)",
+        "detector": {"input_size_wh": list(given.size_wh), "classes": list(given.classes), "epoch": metrics.epoch},
     }
-    given = session.given
-    notes = {"input_size_wh": list(given.size_wh), "classes": list(given.classes), "epoch": keeper.best_epoch}
-    source = target.with_suffix(".source")
-    try:
-        with source.open("wb") as stream:
-            torch.save(content, stream)
-        seal_checkpoint(source, target, notes)
-    finally:
-        source.unlink(missing_ok=True)
-        target.with_name(f"{target.name}.part").unlink(missing_ok=True)
+    with target.open("wb") as stream:
+        save_tensors(content, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def _report(keeper: Keeper, best: EpochMetrics, best_file: Path, known: dict[str, Any]) -> TrainReport:
@@ -100,7 +102,7 @@ def _report(keeper: Keeper, best: EpochMetrics, best_file: Path, known: dict[str
         map50_95=best.map50_95,
         score=best.score,
         images_per_s=statistics.median(epoch.images_per_s for epoch in curve),
-        weights_sha256=digest_state(read_weights(best_file).model),
+        weights_sha256=weights_digest(best_file),
         task=given.params.task,
         classes=given.classes,
         input_size_wh=given.size_wh,

@@ -77,6 +77,7 @@ class Session(Distributed):
     metrics: dict[str, float]
     fitness: float
     train_loader: Any
+    test_loader: Any
 
     def __init__(self, given: Assignment, arguments: dict[str, Any]) -> None:
         self.given, self.seat = given, given.seat

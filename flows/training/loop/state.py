@@ -14,10 +14,11 @@ from bentos.detector.contract import file_sha256
 from flows.errors import DataError
 from flows.params_train import TrainParams
 from flows.training.frames import TRAINING_SPLITS, LabelledFrames
+from flows.training.loop.failures import os_error_of
 
 FORMAT = 1
 _EDGE_BYTES = 16_384
-_HARMLESS: Any = {
+HARMLESS: Any = {
     "start_from": True,
     "model": True,  # the weights themselves count
     "workers": True,
@@ -26,6 +27,21 @@ _HARMLESS: Any = {
     "checkpoint_minutes": True,
     "distributed": {"nodes", "processes_per_node", "rendezvous", "backend", "restarts", "timeout_s"},
 }
+"""Parameters of train that only move or speed up the work: a training goes on with other values of these."""
+
+
+def partial_of(out_dir: Path) -> Path:
+    """Where a training keeps what it needs to go on, until `out_dir` is there."""
+    return out_dir.with_name(f"{out_dir.name}.partial")
+
+
+def records_in(directory: Path) -> list[Path]:
+    """The records of the states in `directory`, newest first; none without that directory."""
+    return sorted(directory.glob("state-*.json"), reverse=True)
+
+
+def silent_tell(note: str) -> None:
+    """The `tell` that says nothing of what goes otherwise than planned."""
 
 
 class StateRecord(BaseModel):
@@ -39,12 +55,13 @@ class StateRecord(BaseModel):
     step: int = Field(description="steps done of the epoch after")
 
 
-def describe_job(
-    dataset: LabelledFrames, params: TrainParams, seed: int, start: str | Path, precision: str
-) -> dict[str, str]:
+def describe_job(dataset: LabelledFrames, params: TrainParams, seed: int, start: str, precision: str) -> dict[str, str]:
     """Digests of everything that the result depends on, by part; what only moves or speeds up the work is left out.
 
     An image counts by name, size and its first and last 16 KiB, a label file by its content.
+
+    Args:
+        start: What the training starts from: the name of an architecture, or the sha256 of a checkpoint.
 
     Raises:
         DataError: An image or a label file is missing.
@@ -52,12 +69,11 @@ def describe_job(
     import torch
     from ultralytics import __version__ as ultralytics_version
 
-    start_digest = file_sha256(start) if isinstance(start, Path) else start
     return {
         "data": _digest_data(dataset),
-        "parameters": _digest([params.model_dump_json(exclude=_HARMLESS), precision]),
+        "parameters": _digest([params.model_dump_json(exclude=HARMLESS), precision]),
         "seed": str(seed),
-        "starting weights": start_digest,
+        "starting weights": start,
         "versions": f"{FORMAT}, torch {torch.__version__}, ultralytics {ultralytics_version}",
     }
 
@@ -108,11 +124,11 @@ class StateStore:
         Raises:
             OSError: It could not be written, for want of space, say; what was there before still is.
         """
-        older = self._records()
+        older = records_in(self._directory)
         name = f"state-{epoch:06}-{step:08}"
         record_path, state_path = self._directory / f"{name}.json", self._directory / f"{name}.pt"
         record_path.unlink(missing_ok=True)
-        digest = _write(state_path, lambda stream: _save_tensors(content, stream))
+        digest = _write(state_path, lambda stream: save_tensors(content, stream))
         record = StateRecord(sha256=digest, job=self._job, epoch=epoch, step=step)
         try:
             _write(record_path, lambda stream: stream.write(record.model_dump_json(indent=1).encode() + b"\n"))
@@ -126,7 +142,7 @@ class StateStore:
         """The newest sound state of this job; None without one. `tell` hears why a state was not taken."""
         import torch
 
-        for path in self._records():
+        for path in records_in(self._directory):
             try:
                 record = StateRecord.model_validate_json(path.read_bytes())
             except ValidationError:
@@ -158,10 +174,7 @@ class StateStore:
     @property
     def exists(self) -> bool:
         """Whether there is any record, sound or not."""
-        return bool(self._records())
-
-    def _records(self) -> list[Path]:
-        return sorted(self._directory.glob("state-*.json"), reverse=True)
+        return bool(records_in(self._directory))
 
 
 def _forget(record_path: Path) -> None:
@@ -204,13 +217,16 @@ def _write(path: Path, fill: Callable[[Any], object]) -> str:
     return digesting.digest.hexdigest()
 
 
-def _save_tensors(content: dict[str, Any], stream: Any) -> None:
-    import torch
+def save_tensors(content: dict[str, Any], stream: Any) -> None:
+    """`torch.save`, which raises the OSError of a failed write, and at once.
+
+    Ultralytics puts another in its place, which tries again in the same stream, behind what is half written.
+    """
+    from torch.serialization import save
 
     try:
-        torch.save(content, stream)
+        save(content, stream)
     except RuntimeError as error:
-        # PyTorch's archive writer reports a failed write of its own, with the cause behind it.
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from None
+        if cause := os_error_of(error):
+            raise cause from None
         raise

@@ -19,11 +19,11 @@ from flows.training.distributed.seat import ALONE, Seat
 from flows.training.epochs import OnEpoch
 from flows.training.frames import LabelledFrames, input_size_wh, mirror_frames, read_sizes_wh, require_splits
 from flows.training.loop.arguments import Precision, choose_precision, require_compiler, ultralytics_arguments
-from flows.training.loop.caching import choose_cache
+from flows.training.loop.caching import choose_cache, tell_kept
 from flows.training.loop.failures import explained
 from flows.training.loop.results import publish, write_results
 from flows.training.loop.schedule import BatchPlan
-from flows.training.loop.state import StateStore, describe_job
+from flows.training.loop.state import StateStore, describe_job, partial_of, silent_tell
 from flows.training.reproducibility import TrainReport
 from flows.training.start import notes_on_data, notes_on_start
 from flows.training.tasks import TASKS, load_trainer
@@ -36,10 +36,6 @@ if TYPE_CHECKING:
 def never() -> bool:
     """The `should_stop` that never asks to stop."""
     return False
-
-
-def silent_tell(note: str) -> None:
-    """The `tell` that says nothing."""
 
 
 def train_model(
@@ -92,7 +88,7 @@ def train_model(
     notes, listeners = Notes(tell), Listeners(on_epoch, progress, should_stop)
     for note in job.surprises() if seat.is_first else []:
         notes.add(note)
-    draft = out_dir.with_name(f"{out_dir.name}.partial") if seat.is_first else None
+    draft = partial_of(out_dir) if seat.is_first else None
     started = time.monotonic()
     with _workplace(draft) as work, threads(params.threads):
         mirror_frames(dataset, work / "mirror", params.task)
@@ -104,11 +100,12 @@ def train_model(
             _run(keeper)
         if not draft:
             return None
+        session = keeper.session
         known = {
             **job.origin(),
             "seconds": round(time.monotonic() - started, 2),
             "num_threads": num_threads,
-            "cache": cache.sentence,
+            "cache": tell_kept(cache, session.train_loader.dataset, session.test_loader.dataset),
             "notes": tuple(notes.kept),
         }
         report = write_results(keeper, work / "results", known)
@@ -182,7 +179,8 @@ def _workplace(draft: Path | None) -> Iterator[Path]:
 def _open_store(job: _Job, draft: Path | None) -> StateStore | None:
     if not draft:
         return None
-    return StateStore(draft, describe_job(job.dataset, job.params, job.seed, job.start, job.precision))
+    start = job.info.sha256 if job.info else str(job.start)
+    return StateStore(draft, describe_job(job.dataset, job.params, job.seed, start, job.precision))
 
 
 def _begin(job: _Job, work: Path, cache: str, store: StateStore | None, listeners: Listeners, notes: Notes) -> Keeper:
@@ -218,6 +216,6 @@ def _run(keeper: Keeper) -> None:
         try:
             keeper.run()
         finally:
-            loader = getattr(keeper.session, "train_loader", None)
-            if loader:
-                loader.close()
+            for name in ("train_loader", "test_loader"):
+                if hasattr(keeper.session, name):
+                    getattr(keeper.session, name).close()

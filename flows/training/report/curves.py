@@ -39,7 +39,7 @@ class Moments:
     """Epochs that stand out; None: there is no such."""
 
     best: int | None = None
-    resumed_at: tuple[int, ...] = ()
+    went_on_in: tuple[int, ...] = ()
 
 
 def curve_grid(epochs: Sequence[EpochMetrics], moments: Moments) -> str:
@@ -91,7 +91,7 @@ def curve_svg(chart: Chart, epochs: Sequence[int], moments: Moments) -> str:
 
     shapes = [_y_tick(y(tick), _text(tick, ticks)) for tick in ticks]
     shapes += [_x_tick(x(epoch), epoch) for epoch in epoch_ticks(first, last)]
-    shapes += [_vertical(x(epoch - 0.5), "1 3", "resumed") for epoch in moments.resumed_at if first < epoch <= last]
+    shapes += [_vertical(x(epoch - 0.5), "1 3", "resumed") for epoch in moments.went_on_in if first < epoch <= last]
     if moments.best is not None and first <= moments.best <= last:
         shapes.append(_vertical(x(moments.best), "", f"best: {moments.best}"))
     for index, line in enumerate(chart.lines):
@@ -129,7 +129,7 @@ def nice_ticks(low: float, high: float, about: int = _TICKS) -> list[float]:
 
 
 def epoch_ticks(first: int, last: int) -> list[int]:
-    """At most six epochs to name on the axis, evenly spaced, the first among them."""
+    """At most seven epochs to name on the axis, evenly spaced, the first among them."""
     step = next(size for size in _whole_steps() if (last - first) // size < 6)
     found = [
         epoch for epoch in range(first, last + 1) if epoch == first or (epoch % step == 0 and epoch - first >= step / 2)

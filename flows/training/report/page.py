@@ -81,9 +81,9 @@ def duration(seconds: float) -> str:
 def incidents(report: TrainReport) -> list[str]:
     """What went otherwise than planned, a sentence each."""
     found = list(report.notes)
-    if report.resumed_at:
-        epochs = ", ".join(map(str, report.resumed_at))
-        found.append(f"It was interrupted and went on at epoch {epochs}; the curves below hold every epoch once.")
+    if report.went_on_in:
+        epochs = ", ".join(map(str, report.went_on_in))
+        found.append(f"It was interrupted and went on in epoch {epochs}; the curves below hold every epoch once.")
     if report.stopped_early:
         found.append(
             f"It ended after epoch {report.epochs}: no epoch had been better than {report.best_epoch} for as long as "
@@ -129,12 +129,13 @@ def _incidents(report: TrainReport) -> str:
 def _curves(report: TrainReport, epochs: Sequence[EpochMetrics]) -> str:
     if not epochs:
         return "<p>The curve of this training is not on this machine.</p>"
-    marked = " A dotted line: it was interrupted there and went on." if report.resumed_at else ""
+    is_marked = max(report.went_on_in, default=1) > 1  # what went on in the first epoch has nothing before the line
+    marked = " A dotted line: it was interrupted there and went on." if is_marked else ""
     note = (
         f'<p class="note">The line marks the best epoch, {report.best_epoch}, whose weights are kept; the number '
         f"beside a name is its value there.{marked}</p>"
     )
-    return note + curve_grid(epochs, Moments(report.best_epoch, report.resumed_at))
+    return note + curve_grid(epochs, Moments(report.best_epoch, report.went_on_in))
 
 
 def _validation(judged: JudgedValidation | str) -> str:
@@ -247,10 +248,10 @@ def _details(
     if epochs:
         parts.append(folded("Every epoch", _epoch_table(epochs)))
     if background.params:
-        parts.append(folded("Parameters", table(["parameter", "value"], _flat(background.params))))
+        parts.append(folded("Parameters", table(["parameter", "value"], _shown(background.params))))
     parts.append(folded("The record of this training", table(["", "value"], _record(report))))
     if background.provenance:
-        parts.append(folded("Where it comes from", table(["", "value"], _flat(background.provenance))))
+        parts.append(folded("Where it comes from", table(["", "value"], _shown(background.provenance))))
     return "".join(parts)
 
 
@@ -265,12 +266,17 @@ def _record(report: TrainReport) -> list[list[object]]:
     return [[key.replace("_", " "), _value(value)] for key, value in shown.items()]
 
 
-def _flat(values: Mapping[str, Any], before: str = "") -> list[list[object]]:
-    rows: list[list[object]] = []
+def flat(values: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
+    """Nested values as `section.key` and value."""
+    rows: list[tuple[str, Any]] = []
     for key, value in values.items():
         name = f"{before}{key}"
-        rows += _flat(value, f"{name}.") if isinstance(value, Mapping) else [[name, _value(value)]]
+        rows += flat(value, f"{name}.") if isinstance(value, Mapping) and value else [(name, value)]
     return rows
+
+
+def _shown(values: Mapping[str, Any]) -> list[list[object]]:
+    return [[name, _value(value)] for name, value in flat(values)]
 
 
 def _value(value: object) -> object:
@@ -278,7 +284,7 @@ def _value(value: object) -> object:
         return "not known"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | Mapping):
         return ", ".join(map(str, value)) or "none"
     text = str(value)
     return Markup(f"<code>{escape(text)}</code>") if len(text) > 24 and " " not in text else text or "(empty)"

@@ -13,7 +13,18 @@ from flows.training.search.plots import (
     importance_plot,
     parallel_plot,
 )
-from flows.training.search.report import HEADERS, LABELS, MIN_JUDGED, TrialRow, TuneReport, settled, told
+from flows.training.search.report import (
+    HEADERS,
+    LABELS,
+    MIN_JUDGED,
+    TrialRow,
+    TuneReport,
+    key_cells,
+    settled,
+    told,
+    trial_cells,
+    trial_headers,
+)
 
 
 def tuning_page(report: TuneReport) -> str:
@@ -71,11 +82,12 @@ def _front(report: TuneReport) -> str:
         "the median time of a lone frame with the exported engine, measured on this machine."
     )
     rows = [report.row(number) for number in report.front]
-    keys = list(report.facts.get("space", {}))
     cells = [
-        [row.number, *(told(row.values[name]) for name in report.objectives), *_of(row, keys)] for row in rows if row
+        [row.number, *(told(row.values[name]) for name in report.objectives), *key_cells(row, report)]
+        for row in rows
+        if row
     ]
-    headers = ["trial", *(HEADERS[name] for name in report.objectives), *keys]
+    headers = ["trial", *(HEADERS[name] for name in report.objectives), *report.facts["space"]]
     return figure(front_plot(report), caption) + table(headers, cells)
 
 
@@ -116,22 +128,13 @@ def _weight(report: TuneReport) -> str:
 def _trials(report: TuneReport) -> str:
     if not report.trials:
         return "<p>None yet.</p>"
-    keys = list(report.facts.get("space", {}))
-    headers = ["trial", "state", *(HEADERS[name] for name in report.objectives), "epochs", "s", *keys, "worker", "note"]
-    return table(headers, [_trial(row, report, keys) for row in report.trials])
+    return table([*trial_headers(report), "worker", "note"], [_trial(row, report) for row in report.trials])
 
 
-def _trial(row: TrialRow, report: TuneReport, keys: list[str]) -> list[object]:
+def _trial(row: TrialRow, report: TuneReport) -> list[str]:
     again = f"trial {row.origin} again" if row.origin != row.number else ""
-    seconds = "" if row.seconds is None else f"{row.seconds:.0f}"
     worker = (row.worker or "").rpartition(":")[0]
-    values = [told(row.values[name]) if name in row.values else "" for name in report.objectives]
-    note = "; ".join(filter(None, [again, row.reason or ""]))
-    return [row.number, row.state, *values, row.epochs, seconds, *_of(row, keys), worker, note]
-
-
-def _of(row: TrialRow, keys: list[str]) -> list[str]:
-    return [told(row.params[key]) if key in row.params else "–" for key in keys]
+    return [*trial_cells(row, report), worker, "; ".join(filter(None, [again, row.reason or ""]))]
 
 
 def _facts(report: TuneReport) -> str:

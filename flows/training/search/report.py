@@ -113,9 +113,30 @@ def report_on(study: Study, params: TuneParams, notes: Sequence[str] = ()) -> Tu
 
 
 def settled(rows: Sequence[TrialRow]) -> list[TrialRow]:
-    """The last attempt of each trial that is done: complete, pruned, or failed and not to be tried again."""
+    """The last attempt of each trial that is done: complete, pruned, or failed and not to be tried again; by number."""
     last = {row.origin: row for row in rows}  # attempts come in the order of their numbers
-    return [row for row in last.values() if row.state in _WORDS]
+    return [row for row in rows if row is last[row.origin] and row.state in _WORDS]
+
+
+def trial_headers(report: TuneReport) -> list[str]:
+    """What a table of trials tells of each, the keys of the space last."""
+    return ["trial", "state", *(HEADERS[name] for name in report.objectives), "epochs", "s", *_keys(report)]
+
+
+def trial_cells(row: TrialRow, report: TuneReport) -> list[str]:
+    """One attempt under `trial_headers`."""
+    values = [told(row.values[name]) if name in row.values else "" for name in report.objectives]
+    seconds = "" if row.seconds is None else f"{row.seconds:.0f}"
+    return [str(row.number), row.state, *values, str(row.epochs), seconds, *key_cells(row, report)]
+
+
+def key_cells(row: TrialRow, report: TuneReport) -> list[str]:
+    """The values that an attempt tried, by key of the space."""
+    return [told(row.params[key]) if key in row.params else "–" for key in _keys(report)]
+
+
+def _keys(report: TuneReport) -> list[str]:
+    return list(report.facts.get("space", {}))
 
 
 def told(value: object) -> str:
@@ -172,7 +193,10 @@ def _importance(study: Study, complete: Sequence[TrialRow]) -> dict[str, float]:
         warnings.simplefilter("ignore")
         try:
             found = get_param_importances(
-                study, evaluator=PedAnovaImportanceEvaluator(), params=keys, target=lambda trial: trial.values[0]
+                study,
+                evaluator=PedAnovaImportanceEvaluator(),
+                params=keys,
+                target=lambda trial: -trial.values[0],  # it takes what is low for good
             )
         except (ValueError, RuntimeError):  # all values alike: nothing separates
             return {}

@@ -14,16 +14,17 @@ if TYPE_CHECKING:
 _REDUCTION = 3  # of halving and hyperband: the best third goes on
 
 
-def make_sampler(params: TuneParams, seed: int, number: int) -> BaseSampler:
-    """The sampler that proposes the values of trial `number`.
+def make_sampler(params: TuneParams, seed: int, place: int) -> BaseSampler:
+    """The sampler that proposes the values of the trial at `place`, from 0, counted without repeated attempts.
 
     Each trial draws from a seed of its own: many workers do not propose alike, and the same study proposes the same
-    when it goes on after a break as it would have without. TPE is the multivariate one (Falkner et al. 2018; by groups
+    when it goes on after a break as it would have without, except that nsgaii and the hyperband pruner count repeated
+    attempts. TPE is the multivariate one (Falkner et al. 2018; by groups
     where the space has conditions), for several objectives Ozaki et al. 2022; nsgaii is Deb et al. 2002.
     """
     import optuna
 
-    own_seed = (seed * 1_000_003 + number) % 2**32
+    own_seed = (seed * 1_000_003 + place) % 2**32
     startup = max(2, min(10, params.trials // 4))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,26 +94,42 @@ def _run(train: TrainOnce, study: SharedStudy, claim: Claim, progress: Progress)
     tell = study.optuna_study.tell
     try:
         found = train(job)
-        tell(claim.number, [float(found[name]) for name in study.params.objectives])
+        with _ending(study, claim):
+            tell(claim.number, [float(found[name]) for name in study.params.objectives])
     except optuna.TrialPruned:
-        tell(claim.number, state=TrialState.PRUNED)
+        with _ending(study, claim):
+            tell(claim.number, state=TrialState.PRUNED)
     except TrialFailed as failure:
-        claim.trial.set_user_attr("reason", failure.reason)
-        with study.deciding():
+        with _ending(study, claim):
+            claim.trial.set_user_attr("reason", failure.reason)
             again = failure.again and study.put_back(claim.number, counted=True)
             if not failure.again:
                 tell(claim.number, state=TrialState.FAIL)
         if not again:
             _require_hope(study, failure.reason)
     except optuna.exceptions.UpdateFinishedTrialError:
-        raise Conflict(
-            f"trial {claim.number} was taken over: this worker lost its place in {study.store.name}", "Start it again"
-        ) from None
+        raise _taken_over(study, claim) from None
     except BaseException as error:
-        claim.trial.set_user_attr("reason", f"broken off: {type(error).__name__}")
         with study.deciding():
-            study.put_back(claim.number, counted=False)
+            if not study.is_taken(claim):  # else there is nothing to put back, and what broke it off is what counts
+                claim.trial.set_user_attr("reason", f"broken off: {type(error).__name__}")
+                study.put_back(claim.number, counted=False)
         raise
+
+
+@contextmanager
+def _ending(study: SharedStudy, claim: Claim) -> Iterator[None]:
+    """The moment in which this worker alone tells how its trial ended. Raises Conflict where another one did."""
+    with study.deciding():
+        if study.is_taken(claim):
+            raise _taken_over(study, claim) from None
+        yield
+
+
+def _taken_over(study: SharedStudy, claim: Claim) -> Conflict:
+    return Conflict(
+        f"trial {claim.number} was taken over: this worker lost its place in {study.store.name}", "Start it again"
+    )
 
 
 def _job(study: SharedStudy, claim: Claim, progress: Progress) -> TrialJob:
@@ -152,7 +169,7 @@ class _Meter:
 
     def look(self) -> None:
         """Ask the store how far the study is: not at every batch."""
-        self._num_settled, self._best = self._study.num_settled(), self._study.best()
+        self._num_settled, self._best = self._study.standing()
 
     def show(self, share: float, note: str) -> None:
         """Counted in epochs, a trial that was stopped early as a whole one."""

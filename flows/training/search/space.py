@@ -69,8 +69,9 @@ def _suggest_one(trial: Trial, key: str, searched: Range | Choices) -> Any:
 
 
 def _grid_ends(key: str, searched: Range) -> list[int | float]:
-    """The bounds, and the neighbour of the lower one where a step is named."""
-    ends = [searched.low, searched.high] + ([searched.low + searched.step] if searched.step else [])
+    """The bounds, and the neighbour of the lower one where there are steps: whole numbers by logarithm go by ones."""
+    step = searched.step or (1 if searched.log and _is_whole(key) else None)
+    ends = [searched.low, searched.high] + ([searched.low + step] if step else [])
     return [int(end) if _is_whole(key) and end.is_integer() else end for end in ends]
 
 

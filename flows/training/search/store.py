@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
 _POSTGRES = ("postgresql://", "postgres://", "postgresql+psycopg://")
-_CONNECT_S = 10
-_KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+_CONNECT_ARGS = {"connect_timeout": 10, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 
 
 class Store(Protocol):
@@ -124,9 +123,8 @@ class PostgresStore:
     def open(self) -> BaseStorage:
         from optuna.storages import RDBStorage
 
-        arguments = {"connect_timeout": _CONNECT_S, **_KEEPALIVE}
         with self._reached(), _quiet(), self.deciding("schema"):
-            return RDBStorage(self._url, engine_kwargs={"pool_pre_ping": True, "connect_args": arguments})
+            return RDBStorage(self._url, engine_kwargs={"pool_pre_ping": True, "connect_args": _CONNECT_ARGS})
 
     @contextmanager
     def deciding(self, study: str) -> Iterator[None]:
@@ -159,9 +157,8 @@ class PostgresStore:
 
         with self._reached():
             if self._engine is None:
-                arguments = {"connect_timeout": _CONNECT_S, **_KEEPALIVE}
                 self._engine = sqlalchemy.create_engine(
-                    self._url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=arguments
+                    self._url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=_CONNECT_ARGS
                 )
             session = self._engine.connect()
         try:

@@ -40,11 +40,11 @@ def study_facts(params: TuneParams, train: TrainParams, seed: int, data: str, st
         data: What tells the data from others.
         start: The weights that trials start from.
     """
-    fixed = [key for key in searchable_keys() if key not in params.space and key not in ("model", "patience")]
+    keys = ["task", *(key for key in searchable_keys() if key != "model")]
     tree = train.model_dump()
     return {
         **params.model_dump(mode="json", exclude={"trials", "retries"}),
-        "train": {key: _at(tree, key) for key in ("task", "patience", *fixed) if key not in params.space},
+        "train": {key: _at(tree, key) for key in keys if key not in params.space},
         "seed": seed,
         "data": data,
         "start": start,
@@ -96,14 +96,14 @@ class SharedStudy:
 
     def claim(self) -> Claim | None:
         """The next trial: one that is to be tried again, else a new one while there are to be more; else None."""
-        last = self._last_attempts()
-        is_waiting = any(trial.state.name == "WAITING" for trial in last.values())
-        if not is_waiting and len(last) >= self.params.trials:
+        last = _last_attempts(self._trials())
+        place = _waiting_place(last)
+        if place is None and len(last) >= self.params.trials:
             return None
-        study, number = self.optuna_study, len(self._trials())
+        study = self.optuna_study
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            study.sampler = make_sampler(self.params, self.seed, number)
+            study.sampler = make_sampler(self.params, self.seed, len(last) if place is None else place)
             trial = study.ask()
             trial.set_user_attr("worker", self.worker)
             values = suggest(trial, self.params.space)
@@ -115,12 +115,13 @@ class SharedStudy:
         """Let a trial fail, and have its values tried again; false where it was `counted` and had its last attempt."""
         import optuna
 
-        trial = self._trials()[number]
+        trials = self._trials()
+        trial = trials[number]
         if trial.state.is_finished():  # somebody believed this worker dead
             return True
         origin = trial.user_attrs.get("origin", number)
         attempt = trial.user_attrs.get("attempt", 0) + counted
-        is_last = self._last_attempts()[origin].number == number
+        is_last = _last_attempts(trials)[origin].number == number
         again = is_last and attempt <= self.params.retries
         if again:  # before it fails: whatever happens between the two, the trial is not lost
             attrs = {"origin": origin, "attempt": attempt}
@@ -144,20 +145,19 @@ class SharedStudy:
                 self.put_back(trial.number, counted=True)
         return num_alive
 
-    def num_settled(self) -> int:
-        """Trials that are done, whatever came of them."""
-        return sum(trial.state.is_finished() for trial in self._last_attempts().values())
+    def is_taken(self, claim: Claim) -> bool:
+        """Whether another worker believed this one dead and ended its attempt; true also once it ended by itself."""
+        return self._trials()[claim.number].state.is_finished()
 
-    def best(self) -> float | None:
-        """The first objective of the best complete trial."""
-        complete = [trial.values[0] for trial in self._trials() if trial.state.name == "COMPLETE"]
-        return max(complete, default=None)
+    def standing(self) -> tuple[int, float | None]:
+        """How many trials are done, whatever came of them, and the first objective of the best complete one."""
+        trials = self._trials()
+        num_settled = sum(trial.state.is_finished() for trial in _last_attempts(trials).values())
+        complete = [trial.values[0] for trial in trials if trial.state.name == "COMPLETE"]
+        return num_settled, max(complete, default=None)
 
     def _trials(self) -> list[FrozenTrial]:
         return self.optuna_study.get_trials(deepcopy=False)
-
-    def _last_attempts(self) -> dict[int, FrozenTrial]:
-        return {trial.user_attrs.get("origin", trial.number): trial for trial in self._trials()}
 
 
 def open_study(store: Store, params: TuneParams, train: TrainParams, facts: dict[str, Any]) -> SharedStudy:
@@ -203,6 +203,17 @@ def load_study(store: Store, params: TuneParams, facts: dict[str, Any]) -> Share
         warnings.simplefilter("ignore")
         study = optuna.load_study(study_name=name, storage=storage, pruner=make_pruner(params))
     return SharedStudy(store, params, facts["seed"], study)
+
+
+def _last_attempts(trials: Sequence[FrozenTrial]) -> dict[int, FrozenTrial]:
+    """By the number of the first attempt at the same values, in the order of these."""
+    return {trial.user_attrs.get("origin", trial.number): trial for trial in trials}
+
+
+def _waiting_place(last: Mapping[int, FrozenTrial]) -> int | None:
+    """Where among the trials the one stands that Optuna gives next, for it waits to be tried again; None: none does."""
+    waiting = [(trial.number, place) for place, trial in enumerate(last.values()) if trial.state.name == "WAITING"]
+    return min(waiting)[1] if waiting else None
 
 
 def name_of(facts: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ import pytest
 
 from flows.errors import ParamsError, Preempted
 from flows.params_train import TrainParams
+from flows.training.distributed.company import GPUS, IS_FIRST_MACHINE
 from flows.training.epochs import EpochMetrics
 from flows.training.launching import placing
 from flows.training.launching.launch import train_apart
@@ -220,6 +221,23 @@ def test_a_batch_feeds_every_process(make_params: Callable[..., Any]) -> None:
 def test_several_machines_need_a_rendezvous(make_params: Callable[..., Any]) -> None:
     with pytest.raises(ParamsError, match=r"nodes = 2, but train\.distributed\.rendezvous is empty"):
         place_training(with_processes(make_params(), 1, nodes=2))
+
+
+ALONE_WITH_A_GPU = """
+import os
+from flows.training.distributed.company import join_company, leave_company
+seat, _ = join_company("gloo")
+leave_company()
+print(seat.rank, os.environ["CUDA_VISIBLE_DEVICES"])
+"""
+
+
+def test_each_process_sees_the_gpu_of_its_own() -> None:
+    given = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0, "GROUP_WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1"}
+    given |= {"MASTER_PORT": 0, IS_FIRST_MACHINE: 1, GPUS: "3,1", "GLOO_SOCKET_IFNAME": "lo"}
+    env = {**os.environ, **{key: str(value) for key, value in given.items()}}
+    command = [sys.executable, "-c", ALONE_WITH_A_GPU]
+    assert subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout == "0 3\n"
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import random
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -19,8 +21,9 @@ from flows.errors import CheckpointError, MemoryShort, OutsideError, Preempted, 
 from flows.training.epochs import EpochMetrics
 from flows.training.launching import launch
 from flows.training.launching.launch import train_apart
-from flows.training.launching.messages import EpochDone, TrainJob, read_message, write_message
+from flows.training.launching.messages import EpochDone, Hello, TrainJob, read_message, write_message
 from flows.training.launching.placing import Placing
+from flows.training.launching.wire import Ear
 from flows.training.reproducibility import weights_digest
 
 
@@ -150,6 +153,14 @@ def test_no_less_than_one_image_at_once(make_params: Callable[..., Any], tiny: A
         launch._halved(halved, placing, short)
 
 
+def test_the_first_try_after_short_memory_takes_less_where_the_batch_was_never_full(
+    make_params: Callable[..., Any], tiny: Any, tmp_path: Path
+) -> None:
+    job = TrainJob.of(tiny, make_params(batch=64), 0, tmp_path, None)
+    assert launch._halved(job, Placing(1, 1, "gloo", ()), MemoryShort("no memory")).micro_batch == 4
+    assert launch._halved(job, Placing(2, 1, "gloo", ()), MemoryShort("no memory")).micro_batch == 2
+
+
 @pytest.mark.deep
 def test_a_preempted_training_saves_and_goes_on(tiny: Any, make_params: Callable[..., Any], tmp_path: Path) -> None:
     def preempt(metrics: EpochMetrics) -> None:
@@ -207,6 +218,16 @@ def test_a_training_ends_when_its_parent_is_gone(tiny: Any, make_params: Callabl
         return
     psutil.wait_procs([orphan], timeout=60)
     assert not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_line_that_a_kill_cuts_off_is_the_end_of_its_connection(tmp_path: Path) -> None:
+    with contextlib.closing(Ear(tmp_path / "s")) as ear, socket.socket(socket.AF_UNIX) as process:
+        process.connect(str(tmp_path / "s"))
+        process.sendall(write_message(Hello(rank=1)) + write_message(Hello(rank=2))[:-5])
+        process.shutdown(socket.SHUT_WR)
+        line, message = ear.heard.get(timeout=10)
+        assert message == Hello(rank=1)
+        assert ear.heard.get(timeout=10) == (line, None)
 
 
 def test_figures_that_are_no_numbers_cross_over(trained: Any) -> None:

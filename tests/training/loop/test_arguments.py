@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from flows.errors import ParamsError
-from flows.training.loop.arguments import choose_precision, ultralytics_arguments
+from flows.training.loop.arguments import choose_precision, find_compiler, require_compiler, ultralytics_arguments
 from flows.weights import load_ultralytics
 
 
@@ -41,3 +41,20 @@ def test_a_gpu_without_bfloat16_is_not_asked_for_it(monkeypatch: pytest.MonkeyPa
     assert choose_precision("auto") == "fp32"
     with pytest.raises(ParamsError, match=r"train\.precision: this GPU has no bfloat16"):
         choose_precision("bf16")
+
+
+def test_the_compiler_is_the_one_that_pytorch_would_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for name in ("g++", "mine"):
+        (tmp_path / name).write_text("#!/bin/sh\n", encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    assert find_compiler() == str(tmp_path / "g++")
+    monkeypatch.setenv("CXX", "mine")
+    assert find_compiler() == str(tmp_path / "mine")
+    require_compiler()
+    monkeypatch.setenv("CXX", "none")
+    assert find_compiler() is None
+    with pytest.raises(ParamsError, match=r"train\.compile: on a CPU PyTorch needs a C\+\+ compiler"):
+        require_compiler()

@@ -17,6 +17,7 @@ from flows.params_train import TrainParams
 from flows.training.frames import mirror_frames, read_sizes_wh
 from flows.training.loop import caching
 from flows.training.loop.caching import (
+    CacheChoice,
     CacheFacts,
     ReadTimes,
     choose_cache,
@@ -26,6 +27,7 @@ from flows.training.loop.caching import (
     memory_bytes,
     pays,
     take_cache,
+    tell_kept,
 )
 from flows.weights import load_ultralytics
 
@@ -165,8 +167,46 @@ def test_the_bytes_are_those_that_ultralytics_keeps(
     assert 2 * in_memory.ims.buffer.numel() == memory_bytes(sizes_wh, make_params(image_size=64))
     on_disk = build(dataset, tmp_path, "disk", 0.0)
     assert sum(np.load(path).nbytes for path in on_disk.npy_files) == disk_bytes(sizes_wh)
-    full = memory_bytes(sizes_wh, make_params(image_size=64, task="classify"))
-    assert full == 2 * disk_bytes(sizes_wh)
+
+
+def test_the_bytes_of_frames_to_classify_are_those_that_ultralytics_keeps(
+    dataset: Any, tmp_path: Path, make_params: Callable[..., TrainParams]
+) -> None:
+    load_ultralytics()
+    from ultralytics.cfg import get_cfg
+    from ultralytics.data.dataset import ClassificationDataset
+
+    shutil.copytree(dataset.root / "images" / "train", tmp_path / "split" / "car")
+    settings: Any = get_cfg(overrides={"task": "classify", "imgsz": 64, "cache": "ram"})
+    kept: Any = ClassificationDataset(tmp_path / "split", settings)
+    wanted = memory_bytes([(150, 100)] * 8, make_params(image_size=64, task="classify"))
+    assert 2 * kept.img_cache.buffer.numel() == wanted
+
+
+def chosen(kind: Any) -> CacheChoice:
+    return CacheChoice(kind=kind, reason="as train.cache says", num_bytes=1)
+
+
+@pytest.mark.parametrize("kind", ["ram", "disk"])
+def test_a_cache_that_ultralytics_did_without_is_not_told(kind: str) -> None:
+    kept, given_up = SimpleNamespace(cache=kind), SimpleNamespace(cache=None)
+    to_classify = SimpleNamespace(cache_ram=kind == "ram", cache_disk=kind == "disk")
+    not_kept = SimpleNamespace(cache_ram=False, cache_disk=False)
+    for whole in (kept, to_classify):
+        assert tell_kept(chosen(kind), whole, whole) == f"{kind}: as train.cache says"
+    for without in (given_up, not_kept):
+        assert tell_kept(chosen(kind), without, without) == f"none: {kind} was asked for and did not fit"
+        assert tell_kept(chosen(kind), kept, without) == f"{kind}: as train.cache says; frames of val did not fit"
+        assert tell_kept(chosen("none"), without, without) == "none: as train.cache says"
+
+
+def test_the_report_names_the_cache_that_was_kept(
+    dataset: Any, train: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import psutil
+
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=0, total=1))
+    assert train(dataset, cache="ram").report.cache == "none: ram was asked for and did not fit"
 
 
 # The whole choice

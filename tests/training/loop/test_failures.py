@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from flows.errors import DataError, MemoryShort, OutsideError, ParamsError, TcaError
-from flows.training.loop.failures import explained, told_of_full_disk
+from flows.training.loop.failures import explained, is_disk_full, os_error_of, told_of_full_disk
 
 
 class _OfOpenCV(Exception):
@@ -59,6 +59,21 @@ def test_a_full_disk_is_told_with_what_it_needs() -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(PermissionError), told_of_full_disk(Path("results"), 1):
         raise PermissionError(errno.EACCES, "denied")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_quota_that_is_used_up_is_a_full_disk(number: int) -> None:
+    assert is_disk_full(OSError(number, "full"))
+    assert not is_disk_full(OSError(errno.EIO, "broken"))
+    assert not is_disk_full(RuntimeError("other"))
+
+
+def test_the_error_of_the_system_is_found_under_that_of_pytorch() -> None:
+    cause, other = OSError(errno.EIO, "broken"), ValueError("other")
+    hiding, plain = RuntimeError("unexpected pos"), RuntimeError("other")
+    hiding.__context__, plain.__context__, other.__context__ = cause, ValueError(), cause
+    assert os_error_of(hiding) is os_error_of(cause) is cause
+    assert os_error_of(plain) is os_error_of(other) is None
 
 
 def test_a_disk_that_fills_up_under_pytorch_is_told_as_full() -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 import flows
@@ -19,7 +23,7 @@ from flows.training.epochs import EpochMetrics
 from flows.training.launching.messages import TrainJob
 from flows.training.loop.trainer import train_model
 from flows.training.reproducibility import TrainReport, weights_digest
-from flows.weights import load_ultralytics
+from flows.weights import load_ultralytics, read_weights
 
 MEASURED = {"seconds", "images_per_s", "wait_share", "memory_gb"}
 LONG = {"epochs": 3, "mosaic": 1.0, "warmup_epochs": 1.5, "batch": 3, "optimizer": "SGD"}
@@ -174,6 +178,31 @@ def test_a_damaged_state_costs_an_epoch(at_once: tuple[Run, TrainReport], new_ru
     assert_same(run, report, at_once)
 
 
+def test_an_interruption_neither_loses_nor_doubles_a_note(new_run: Callable[..., Run]) -> None:
+    run = new_run(epochs=1, batch=64)
+    for run.seed in (3, 4):
+        with pytest.raises(Preempted):
+            run.go(1)
+    batch, begun_anew = run.notes
+    assert batch.startswith("train.batch 64 is more than the training split has")
+    assert begun_anew == "what was saved is of another training (other seed): it begins anew"
+    assert run.go().notes == (batch, begun_anew)
+    assert run.notes == [batch]
+
+
+def test_processes_that_load_end_with_an_interruption(new_run: Callable[..., Run]) -> None:
+    """Those of validation, too, which no other training closes: at once, not with the next collection of garbage."""
+    run = new_run(epochs=2, batch=1, mosaic=0.0, workers=1)
+    before = set(psutil.Process().children())
+    gc.disable()
+    try:
+        with pytest.raises(Preempted):
+            run.go(9)
+        assert not set(psutil.Process().children()) - before
+    finally:
+        gc.enable()
+
+
 def test_what_is_finished_or_was_begun_with_others_is_begun_anew(
     short: tuple[Run, TrainReport], make_params: Callable[..., Any]
 ) -> None:
@@ -267,33 +296,13 @@ def test_a_diverged_training_ends_with_what_was_best(
     assert not report.passed
     assert report.sentence.startswith("the training diverged in epoch 2; try a lower learning rate")
     assert (report.epochs, report.best_epoch, report.stopped_early) == (2, 1, False)
+    epochs = [read_weights(run.out_dir / name).content["detector"]["epoch"] for name in ("best.pt", "last.pt")]
+    assert epochs == [1, 2]
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """`disk(megabytes)`: a file system of that size; called again, the same one of another size."""
-    place = tmp_path / "disk"
-    place.mkdir()
-
-    def resize(megabytes: int) -> Path:
-        again = ["remount"] if place.is_mount() else []
-        options = ",".join([*again, f"size={megabytes}m"])
-        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
-        mounted = subprocess.run(command, check=False, capture_output=True)
-        if mounted.returncode:
-            pytest.skip(f"no tmpfs may be mounted here: {mounted.stderr.decode().strip()}")
-        return place
-
-    try:
-        yield resize
-    finally:
-        if place.is_mount():
-            subprocess.run(["umount", str(place)], check=True)
-
-
-def test_a_full_disk_costs_states_and_no_training(new_run: Callable[..., Run], disk: Callable[[int], Path]) -> None:
+def test_a_full_disk_costs_states_and_no_training(new_run: Callable[..., Run], disk: Callable[[str], Path]) -> None:
     run = new_run(epochs=2, batch=8)
-    run.out_dir = disk(65) / "out"  # a state takes 36 MB, the results 16
+    run.out_dir = disk("65m") / "out"  # a state takes 36 MB, the results 11
     report = run.go()
     note = "the state after epoch 2 could not be saved (the disk is full); the training went on"
     assert report.notes == (note,)
@@ -302,14 +311,18 @@ def test_a_full_disk_costs_states_and_no_training(new_run: Callable[..., Run], d
 
 
 def test_results_that_find_no_room_are_written_later_without_training(
-    short: tuple[Run, TrainReport], new_run: Callable[..., Run], disk: Callable[[int], Path]
+    short: tuple[Run, TrainReport], new_run: Callable[..., Run], disk: Callable[[str], Path]
 ) -> None:
     run = new_run(epochs=1)
-    run.out_dir = disk(42) / "out"
-    with pytest.raises(OutsideError, match=r"disk is full.* need \d+ MB.*Free \d+ MB; the same command goes on"):
+    run.out_dir = disk("42m") / "out"
+    with pytest.raises(
+        OutsideError, match=r"disk is full.* need \d+ MB.*Free \d+ MB; the same command goes on"
+    ) as told:
         run.go()
     assert sorted(path.suffix for path in run.partial.iterdir()) == [".json", ".pt"]
-    disk(200)
+    needed = int(re.findall(r"need (\d+) MB", told.value.message)[0]) * 10**6
+    assert needed < 15 * 10**6
+    disk(str(shutil.disk_usage(run.partial).used + needed))
     report = run.go()
     assert run.done == []
     assert report.resumed_at == (1,)

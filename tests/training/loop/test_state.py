@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.errors import DataError
-from flows.training.loop.state import StateStore, describe_job
+from flows.training.loop.state import StateStore, describe_job, partial_of, records_in, save_tensors
+from flows.weights import load_ultralytics
 
 JOB = {"data": "a", "seed": "0"}
 
@@ -129,23 +130,8 @@ def test_a_state_runs_no_code(saved: Path) -> None:
     assert not (saved / "exploded").exists()
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], check=False, capture_output=True
-    )
-    if mounted.returncode:
-        pytest.skip(f"no tmpfs may be mounted here: {mounted.stderr.decode().strip()}")
-    try:
-        yield disk
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
-
-
-def test_a_full_disk_leaves_what_was_there(small_disk: Path) -> None:
+def test_a_full_disk_leaves_what_was_there(disk: Callable[[str], Path]) -> None:
+    small_disk = disk("256k")
     store = StateStore(small_disk, JOB)
     store.save(content(1), 1, 0)
     before = sorted(path.name for path in small_disk.iterdir())
@@ -160,12 +146,34 @@ def test_a_full_disk_leaves_what_was_there(small_disk: Path) -> None:
     assert load(small_disk) == (3, [])
 
 
+def test_what_is_half_written_is_not_gone_on_with() -> None:
+    load_ultralytics()
+    failed: list[int] = []
+
+    class Hesitant(io.BytesIO):
+        def write(self, content: Any) -> int:
+            if self.tell() > 1000 and not failed:
+                failed.append(self.tell())
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(content)
+
+    with pytest.raises(OSError, match="No space left"):
+        save_tensors({"model": torch.zeros(10_000)}, Hesitant())
+
+
 def test_forgetting_leaves_nothing(saved: Path) -> None:
     store = StateStore(saved, JOB)
     assert store.exists
     store.clear()
     assert not store.exists
     assert list(saved.iterdir()) == []
+
+
+def test_what_is_saved_is_found_from_where_the_results_will_be(saved: Path) -> None:
+    out_dir = saved.with_name("out.v2")
+    assert records_in(partial_of(out_dir)) == []
+    saved.rename(saved.with_name("out.v2.partial"))
+    assert [path.stem for path in records_in(partial_of(out_dir))] == ["state-000003-00000000", "state-000002-00000000"]
 
 
 def test_the_job_is_everything_that_the_result_depends_on(

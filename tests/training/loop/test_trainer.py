@@ -5,15 +5,20 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import zipfile
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bentos.detector.contract import file_sha256
 from flows.errors import CheckpointError, DataError
+from flows.training.loop.state import StateRecord, records_in
 from flows.training.loop.trainer import train_model
 from flows.training.reproducibility import TrainReport, weights_digest
+from flows.weights import load_ultralytics
 
 
 def content_of(folder: Path) -> dict[str, str]:
@@ -34,6 +39,39 @@ def test_a_training_leaves_checkpoints_curve_and_report(trained: Any) -> None:
     assert trained.report.images == 8
     assert trained.report.started_from == "yolo11n.yaml"
     assert trained.report.weights_sha256 == weights_digest(trained.out_dir / "best.pt")
+
+
+@pytest.mark.parametrize("name", ["best.pt", "last.pt"])
+def test_a_finished_checkpoint_names_no_path_and_holds_no_optimiser(trained: Any, name: str) -> None:
+    with zipfile.ZipFile(trained.out_dir / name) as archive:
+        pickled = b"".join(archive.read(name) for name in archive.namelist() if name.endswith("data.pkl"))
+    assert str(trained.out_dir.parent).encode() not in pickled
+    assert b"exp_avg" not in pickled
+
+
+@pytest.mark.parametrize("name", ["best.pt", "last.pt"])
+def test_a_finished_checkpoint_holds_what_its_readers_look_for(trained: Any, name: str) -> None:
+    load_ultralytics()
+    from ultralytics.nn.tasks import torch_safe_load
+
+    content, _ = torch_safe_load(str(trained.out_dir / name), safe_only=True)
+    model, arguments, report = content.pop("model"), content.pop("train_args"), trained.report
+    epoch = trained.epochs[report.best_epoch - 1 if name == "best.pt" else -1]
+    assert {str(tensor.dtype) for tensor in model.parameters()} == {"torch.float16"}
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert model.criterion is None
+    assert model.args == arguments
+    assert (arguments["task"], arguments["imgsz"]) == ("detect", 64)
+    assert not {"save_dir", "data", "project", "name", "model", "resume", "exist_ok"} & set(arguments)
+    assert content.pop("license").startswith("AGPL-3.0")
+    assert content.pop("version") == version("ultralytics-opencv-headless")
+    assert content == {
+        "epoch": -1,
+        "ema": None,
+        "optimizer": None,
+        "train_metrics": epoch.numbers(),
+        "detector": {"input_size_wh": list(report.input_size_wh), "classes": ["car", "bus"], "epoch": epoch.epoch},
+    }
 
 
 def test_every_epoch_is_told_once_and_written(trained: Any) -> None:
@@ -92,6 +130,9 @@ def test_an_interrupted_training_is_no_result(
         train_model(tiny, make_params(), 3, out_dir, interrupt, start_checkpoint=trained.out_dir / "last.pt")
     assert (out_dir / "best.pt").read_bytes() == b"the result before"
     assert sorted(path.suffix for path in (tmp_path / "out.partial").iterdir()) == [".json", ".pt"]
+    [record] = records_in(tmp_path / "out.partial")
+    start = StateRecord.model_validate_json(record.read_bytes()).job["starting weights"]
+    assert start == file_sha256(trained.out_dir / "last.pt")
 
 
 @pytest.mark.parametrize("split", ["train", "val"])

@@ -89,7 +89,7 @@ def test_another_score_than_map_has_a_line_of_its_own() -> None:
 
 def test_the_best_epoch_and_interruptions_are_marked() -> None:
     chart = Chart("Loss", (Line("train", (3.0, 2.0, 1.0)),))
-    svg = curve_svg(chart, [1, 2, 3], Moments(best=2, resumed_at=(3,)))
+    svg = curve_svg(chart, [1, 2, 3], Moments(best=2, went_on_in=(3,)))
     assert "best: 2" in texts(svg)
     assert texts(svg).count("resumed") == 1
     assert "best" not in "".join(texts(curve_svg(chart, [1, 2, 3], Moments())))
@@ -119,7 +119,7 @@ def test_gaps_split_a_line_and_a_lone_value_is_a_dot(
 
 def test_a_thousand_epochs_stay_inside_the_picture() -> None:
     epochs = [epoch(number, epochs=1000) for number in range(1, 1001)]
-    html = curve_grid(epochs, Moments(best=700, resumed_at=(2, 500)))
+    html = curve_grid(epochs, Moments(best=700, went_on_in=(2, 500)))
     for svg in re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL):
         for line in ElementTree.fromstring(svg).iter("polyline"):
             points = [point.split(",") for point in line.attrib["points"].split()]

@@ -154,14 +154,29 @@ def test_a_training_that_diverged_is_refused(judged: JudgedValidation) -> None:
 
 def test_what_went_otherwise_than_planned_is_listed() -> None:
     assert incidents(report()) == []
-    changed = report(notes=("out of memory: micro-batch 8 became 4",), resumed_at=(2, 3), stopped_early=True)
+    changed = report(notes=("out of memory: micro-batch 8 became 4",), resumed_at=(1, 1, 2, 3), stopped_early=True)
     told = incidents(changed)
     assert told[0] == "out of memory: micro-batch 8 became 4"
-    assert "went on at epoch 2, 3" in told[1]
+    assert "went on in epoch 2, 3;" in told[1]
     assert "ended after epoch 3" in told[2]
     html = training_page(changed, epochs(), "not judged")
     assert html.index("Worth knowing") < html.index("<h2>Curves")
     assert html.count(">resumed<") == 2 * 7
+
+
+@pytest.mark.parametrize(
+    ("done", "went_on_in", "has_line"),
+    [((), (), False), ((0,), (1,), False), ((0, 1), (1, 2), True), ((3,), (), False)],
+)
+def test_an_interruption_is_told_by_the_epoch_in_which_it_went_on(
+    done: tuple[int, ...], went_on_in: tuple[int, ...], has_line: bool
+) -> None:
+    """`resumed_at` counts epochs done; after the last one nothing was left but to write the results."""
+    changed = report(resumed_at=done)
+    assert changed.went_on_in == went_on_in
+    assert bool(incidents(changed)) == bool(went_on_in)
+    html = training_page(changed, epochs(), "not judged")
+    assert ("A dotted line" in html) == (">resumed<" in html) == has_line
 
 
 def test_another_task_shows_its_own_score() -> None:

@@ -14,6 +14,8 @@ from playwright.sync_api import Browser, sync_playwright
 from flows.params_train import TrainParams
 from flows.params_tune import TuneParams
 from flows.training.search.page import tuning_page
+from flows.training.search.plots import history_plot
+from flows.training.search.report import settled
 from flows.training.search.search import TrialFailed, TrialJob, TuneReport, search
 from flows.training.search.store import JournalStore
 from flows.training.search.study import open_study, study_facts
@@ -61,6 +63,21 @@ def test_the_verdict_comes_first_then_the_values(study: Callable[..., TuneReport
     assert text.count("stopped early") > 3
     assert "memory &amp; patience &lt;ran out&gt;" in text
     assert "<b>n.yaml" not in text
+
+
+def test_trials_are_drawn_in_the_order_of_their_numbers(study: Callable[..., TuneReport]) -> None:
+    """As where another worker was still at the first trial, failed, and tried it again after the others."""
+    report = study(trials=4, pruner="none", train=lambda job: {"map50_95": 0.1 * (job.number + 1)})
+    first = report.trials[0]
+    again = first.model_copy(update={"number": 4, "values": {"map50_95": 0.9}})
+    failed = first.model_copy(update={"state": "fail", "values": {}})
+    report = report.model_copy(update={"trials": (failed, *report.trials[1:], again), "best_number": 4})
+    assert [row.number for row in settled(report.trials)] == [1, 2, 3, 4]
+    drawing = history_plot(report)
+    (line,) = re.findall(r'<polyline points="([^"]+)"', drawing)
+    xs = [float(point.partition(",")[0]) for point in line.split()]
+    assert xs == sorted(xs)
+    assert [int(number) for number in re.findall(r">trial (\d+): ", drawing)] == [1, 2, 3, 4]
 
 
 def test_what_not_every_trial_searched_is_not_weighed(study: Callable[..., TuneReport]) -> None:

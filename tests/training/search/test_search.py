@@ -85,6 +85,23 @@ def test_a_study_that_was_broken_off_proposes_what_it_would_have(bench: Bench, t
     assert [row.params for row in grown.trials] == [row.params for row in whole.trials]
 
 
+@pytest.mark.parametrize("sampler", ["random", "tpe", "gp", "qmc"])
+def test_a_trial_that_was_put_back_changes_no_later_proposal(bench: Bench, tmp_path: Path, sampler: str) -> None:
+    whole = bench.run(trials=6, sampler=sampler)
+    other = Bench(tmp_path / "other", bench.base)
+
+    def interrupted(job: TrialJob) -> dict[str, float]:
+        if job.number == 1:
+            raise KeyboardInterrupt
+        return quality(job)
+
+    with pytest.raises(KeyboardInterrupt):
+        other.run(interrupted, trials=6, sampler=sampler)
+    report = other.run(trials=6, sampler=sampler)
+    assert [row.state for row in report.trials] == ["complete", "fail", *["complete"] * 5]
+    assert [row.params for row in report.trials if row.number != 1] == [row.params for row in whole.trials]
+
+
 @pytest.mark.parametrize("pruner", ["median", "halving", "hyperband"])
 def test_hopeless_trials_are_stopped_at_an_epoch(bench: Bench, pruner: str) -> None:
     def worse_each_time(job: TrialJob) -> dict[str, float]:
@@ -147,6 +164,18 @@ def test_tpe_finds_more_than_chance(bench: Bench) -> None:
     values = [row.values["map50_95"] for row in report.trials]
     assert sum(values[20:]) / 20 > sum(values[:10]) / 10 + 0.1
     assert report.importance == {"mosaic": 1.0}
+
+
+def test_what_mattered_is_what_makes_trials_good_not_bad(bench: Bench) -> None:
+    """The best of these trials have a high mosaic, the worst a long warm-up."""
+
+    def split(job: TrialJob) -> dict[str, float]:
+        mosaic, warmup = job.values["mosaic"], job.values["warmup_epochs"]
+        return {"map50_95": 1.0 + mosaic if mosaic > 0.8 else -warmup}
+
+    space = {"mosaic": {"low": 0.0, "high": 1.0}, "warmup_epochs": {"low": 0.0, "high": 3.0}}
+    report = bench.run(split, trials=60, sampler="random", space=space)
+    assert report.importance["mosaic"] > 2 * report.importance["warmup_epochs"]
 
 
 def test_a_finished_study_runs_nothing_more_and_grows_on_request(bench: Bench) -> None:
@@ -238,16 +267,37 @@ def test_the_trial_of_a_living_worker_is_not_taken(bench: Bench) -> None:
     assert (again.origin, again.attempt, again.values) == (mine.number, 1, mine.values)
 
 
-def test_a_trial_that_was_taken_over_is_a_conflict(bench: Bench) -> None:
-    study = bench.open(trials=1)
+@pytest.mark.parametrize(
+    ("error", "reports", "told"),
+    [
+        (None, True, Conflict),
+        (None, False, Conflict),
+        (TrialFailed("out of memory"), False, Conflict),
+        (TrialFailed("diverged", again=False), False, Conflict),
+        (optuna.TrialPruned(), False, Conflict),
+        (KeyboardInterrupt(), False, KeyboardInterrupt),
+        (DataError("a frame is missing"), False, DataError),
+    ],
+)
+def test_a_trial_that_was_taken_over_is_a_conflict(
+    bench: Bench, error: BaseException | None, reports: bool, told: type[BaseException]
+) -> None:
+    study, other = bench.open(trials=1), bench.open(trials=1)
 
     def slow(job: TrialJob) -> dict[str, float]:
-        study.optuna_study.tell(job.number, state=optuna.trial.TrialState.FAIL)  # by who believed us dead
-        job.report(1, 0.5)
+        with other.deciding():
+            other.put_back(job.number, counted=True)  # by who believed us dead
+        if reports:
+            job.report(1, 0.5)
+        if error is not None:
+            raise error
         return {"map50_95": 0.5}
 
-    with pytest.raises(Conflict, match="was taken over"):
+    with pytest.raises(told, match="was taken over" if told is Conflict else None):
         search(slow, study)
+    report = bench.run(trials=1)
+    assert [row.state for row in report.trials] == ["fail", "complete"]
+    assert report.trials[0].reason == "its worker was gone in the middle of it"
 
 
 def test_a_crashed_trial_is_tried_again_so_many_times(bench: Bench) -> None:

@@ -109,6 +109,7 @@ def test_objectives_that_make_no_sense_are_refused(changes: dict[str, Any], mess
         ({"batch": {"low": 2, "high": 8, "step": 1.5}}, "tune.space.batch: 3.5"),
         ({"image_size": {"choices": [320, 321]}}, "tune.space.image_size: 321: is not a multiple of 32"),
         ({"image_size": {"low": 64, "high": 160, "step": 16}}, "tune.space.image_size: 80: is not a multiple of 32"),
+        ({"image_size": {"low": 64, "high": 160, "log": True}}, "tune.space.image_size: 65: is not a multiple of 32"),
         (
             {"distributed.sync_batchnorm": {"choices": [True, "maybe"]}},
             "tune.space.distributed.sync_batchnorm: 'maybe'",

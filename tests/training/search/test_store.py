@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +28,15 @@ from flows.training.search.store import find_store
 with find_store(sys.argv[1], Path(sys.argv[2])).living("somebody"):
     print("alive", flush=True)
     sys.stdin.read()
+"""
+
+APPENDER = """
+import sys
+from pathlib import Path
+from flows.training.search.store import JournalStore
+JournalStore(Path(sys.argv[1])).open()._backend._lock.acquire()
+print("locked", flush=True)
+sys.stdin.read()
 """
 
 
@@ -117,6 +126,7 @@ def test_one_at_a_time_decides(store: Store) -> None:
         for _ in range(10):
             with store.deciding("study"):
                 inside.append(1)
+                time.sleep(0.001)  # time for another one to come in, if it can
                 most.append(len(inside))
                 inside.pop()
 
@@ -169,8 +179,13 @@ def test_a_lock_of_a_dead_process_delays_nobody(tmp_path: Path) -> None:
     path = tmp_path / "study.journal"
     optuna.create_study(study_name="left", storage=JournalStore(path).open())
     assert not path.with_name("study.journal.lock").exists()
-    descriptor = os.open(f"{path}.append", os.O_WRONLY)
-    os.close(descriptor)
-    optuna.load_study(study_name="left", storage=JournalStore(path).open()).add_trial(
-        optuna.trial.create_trial(value=1.0)
-    )
+    argv = [sys.executable, "-c", APPENDER, str(path)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"locked\n"
+        process.kill()
+    began = time.monotonic()
+    study = optuna.load_study(study_name="left", storage=JournalStore(path).open())
+    study.add_trial(optuna.trial.create_trial(value=1.0))
+    assert study.best_value == 1.0
+    assert time.monotonic() - began < 15
