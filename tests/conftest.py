@@ -7,8 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.projects import copy_project
+
+# The same cases in every run, and no limit of time. HYPOTHESIS_PROFILE=explore draws others.
+settings.register_profile("repeat", derandomize=True, deadline=None)
+settings.register_profile("explore", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 for variable in (

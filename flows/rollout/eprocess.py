@@ -18,10 +18,8 @@ FLOOR = -700.0
 
 def ln_e_above(num_trials: int, num_events: int, limit: float) -> float:
     """Evidence against "events are no more frequent than `limit`" (F1), with a uniform prior above the limit."""
-    from scipy.special import betaincc
-
-    mass = float(betaincc(1 + num_events, 1 + num_trials - num_events, limit))
-    return _ln_mixture(num_trials, num_events, limit, 1.0, 1.0, mass, 1 - limit)
+    ln_mass = _ln_beta_tail(1 + num_trials - num_events, 1 + num_events, 1 - limit)
+    return _ln_mixture(num_trials, num_events, limit, 1.0, 1.0, ln_mass - math.log1p(-limit))
 
 
 def ln_e_below(num_trials: int, num_events: int, limit: float) -> float:
@@ -30,11 +28,9 @@ def ln_e_below(num_trials: int, num_events: int, limit: float) -> float:
     The prior lies below the limit, a tenth of it on average, so that about 3.3 / limit trials without an event
     suffice for 1/0.05.
     """
-    from scipy.special import betainc
-
     a, b = 0.5, 5 / limit - 0.5
-    mass = float(betainc(a + num_events, b + num_trials - num_events, limit))
-    return _ln_mixture(num_trials, num_events, limit, a, b, mass, float(betainc(a, b, limit)))
+    ln_mass = _ln_beta_tail(a + num_events, b + num_trials - num_events, limit)
+    return _ln_mixture(num_trials, num_events, limit, a, b, ln_mass - _ln_beta_tail(a, b, limit))
 
 
 def ln_e_discordant(num_worse: int, num_better: int) -> float:
@@ -51,18 +47,34 @@ def upper_bound(num_trials: int, num_events: int, alpha: float) -> float:
     return float(betaincinv(num_events + 1, num_trials - num_events, 1 - alpha))
 
 
-def _ln_mixture(
-    num_trials: int, num_events: int, limit: float, a: float, b: float, mass: float, prior_mass: float
-) -> float:
+def _ln_mixture(num_trials: int, num_events: int, limit: float, a: float, b: float, ln_mass: float) -> float:
+    """`ln_mass`: by what the share of the prior's mass on its side of the limit has changed."""
     from scipy.special import betaln
 
     if num_trials == 0:
         return 0.0
-    if mass <= 0.0:
-        return FLOOR
     spared = num_trials - num_events
-    ln_marginal = float(betaln(a + num_events, b + spared) - betaln(a, b)) + math.log(mass) - math.log(prior_mass)
+    ln_marginal = float(betaln(a + num_events, b + spared) - betaln(a, b)) + ln_mass
     return max(FLOOR, ln_marginal - num_events * math.log(limit) - spared * math.log1p(-limit))
+
+
+def _ln_beta_tail(a: float, b: float, x: float) -> float:
+    """The logarithm of I_x(a, b), the regularised incomplete beta function, also where it is too small for a float.
+
+    There by the series of DLMF 8.17.8, all of whose terms are positive and which falls quickly so far out in the tail.
+    """
+    from scipy.special import betainc, betaln
+
+    mass = float(betainc(a, b, x))
+    if mass > 1e-290:  # below, floats lose their digits before they become zero
+        return math.log(mass)
+    term = total = 1.0
+    k = 0
+    while term > 1e-17 * total:
+        term *= (a + b + k) / (a + 1 + k) * x
+        total += term
+        k += 1
+    return a * math.log(x) + b * math.log1p(-x) - math.log(a) - float(betaln(a, b)) + math.log(total)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given
@@ -43,6 +45,30 @@ def test_evidence_is_finite_and_rises_with_the_events(num: int, share: float, li
     assert FLOOR <= fewer <= more + 1e-9
     assert math.isfinite(more)
     assert FLOOR <= ln_e_below(num, events + 1, limit) <= ln_e_below(num, events, limit) + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("num", "events", "limit"), [(350, 253, 0.001), (350, 254, 0.001), (350, 350, 0.001), (5000, 4000, 0.5)]
+)
+def test_evidence_for_a_low_rate_is_exact_where_a_float_ends(num: int, events: int, limit: float) -> None:
+    mpmath.mp.dps = 50
+    a, b, x = mpmath.mpf("0.5"), 5 / mpmath.mpf(limit) - mpmath.mpf("0.5"), mpmath.mpf(limit)
+
+    def mass(a: Any, b: Any) -> Any:
+        return mpmath.betainc(a, b, 0, x)  # not regularised: prior times likelihood, up to the limit
+
+    likelihood_at_limit = events * mpmath.log(x) + (num - events) * mpmath.log(1 - x)
+    exact = mpmath.log(mass(a + events, b + num - events)) - mpmath.log(mass(a, b)) - likelihood_at_limit
+    assert ln_e_below(num, events, limit) == pytest.approx(float(exact), abs=1e-8)
+
+
+def test_evidence_against_a_high_limit_is_exact_where_a_float_ends() -> None:
+    mpmath.mp.dps = 50
+    num, events, limit = 1200, 3, mpmath.mpf("0.95")
+    mass = mpmath.betainc(1 + num - events, 1 + events, 0, 1 - limit)
+    likelihood_at_limit = events * mpmath.log(limit) + (num - events) * mpmath.log(1 - limit)
+    exact = mpmath.log(mass) - mpmath.log(1 - limit) - likelihood_at_limit
+    assert ln_e_above(num, events, 0.95) == pytest.approx(float(exact), abs=1e-8)
 
 
 def test_false_alarms_stay_below_alpha_when_looked_at_after_every_frame() -> None:
