@@ -47,14 +47,23 @@ class EvaluateParams(Section):
     """How challenger and champion are compared on the frozen frames."""
 
     split: Literal["test", "val"] = Field(description="the frozen frames")
-    unit: Literal["camera", "clip"] = Field(description="resampling unit")
+    unit: Literal["camera", "clip", "block"] = Field(description="resampling unit")
+    block_s: float = Field(gt=0, description="recorded frames of a camera within so many seconds are one block")
     min_units: int = Field(ge=2, description="fewer units: insufficient clusters")
     alpha: float = Field(gt=0, lt=0.5, description="one-sided error of the interval")
     replicates: int = Field(ge=100, le=100_000, description="bootstrap replicates")
     min_map50_95: Share = Field(description="mAP50-95 floor of a first champion")
     margin: Share = Field(description="mAP50-95 the challenger may lose overall")
+    goal: Literal["non-inferior", "superior"] = Field(description="what the challenger must be overall")
     slice_margin: Share = Field(description="mAP50-95 the challenger may lose in a slice")
+    slice_rule: Literal["non-inferior", "not-worse"] = Field(description="what it must be in every slice")
     min_objects_per_slice: Positive = Field(description="fewer objects: insufficient")
+    insufficient: Literal["report", "stop"] = Field(description="what slices with too few objects do")
+    precision_margin: Share = Field(description="precision the challenger may lose at the served confidence")
+    recall_margin: Share = Field(description="recall the challenger may lose at the served confidence")
+    calibration_margin: Share = Field(description="how much larger the calibration error may become")
+    max_latency_ms: float = Field(gt=0, description="p95 of the exported engine, one frame at a time")
+    max_slowdown: float = Field(ge=1, description="times the exported engine may be slower than the champion's")
 
 
 class PackageParams(Section):
@@ -80,6 +89,8 @@ class PromoteParams(Section):
     thin_s: float = Field(ge=0, le=60, description="least time between two judged frames of a camera; 0: judge all")
     state_deadline_s: float = Field(gt=0, description="no verdict by then: hold")
     drain_deadline_s: float = Field(gt=0, description="how long the old champion may finish its frames")
+    approval: Literal["none", "canary", "promoting"] = Field(default="none", description="where a person must agree")
+    approval_deadline_s: float = Field(default=86400.0, gt=0, description="no answer by then: hold")
 
     @field_validator("canary_steps")
     @classmethod

@@ -42,13 +42,22 @@ def params(**changes: Any) -> EvaluateParams:
     values = {
         "split": "test",
         "unit": "camera",
+        "block_s": 60.0,
         "min_units": 6,
         "alpha": 0.05,
         "replicates": 100,
         "min_map50_95": 0.1,
         "margin": 0.005,
+        "goal": "non-inferior",
         "slice_margin": 0.05,
+        "slice_rule": "not-worse",
         "min_objects_per_slice": 5,
+        "insufficient": "report",
+        "precision_margin": 0.05,
+        "recall_margin": 0.05,
+        "calibration_margin": 0.05,
+        "max_latency_ms": 100.0,
+        "max_slowdown": 1.5,
     }
     return EvaluateParams.model_validate({**values, **changes})
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,23 @@ class Entry:
     opened_at: float
     closed_at: float | None
     abort_reason: str | None
+
+
+@dataclass(frozen=True)
+class Approval:
+    """A person's answer, or that of a machine with a signed token, to the question whether to go on."""
+
+    gate: str
+    """Where it was asked: the state that it lets the promotion into."""
+    agreed: bool
+    who: str
+    how: str
+    """cli, prefect or token."""
+    token_id: str | None
+    at: float
+
+
+_IS_OPEN = "SELECT 1 FROM promotions WHERE id = ? AND closed_at IS NULL"
 
 
 class Journal:
@@ -139,6 +156,50 @@ class Journal:
             )
         if not changed.rowcount:
             raise ProjectError(f"promotion {promotion} is not open", "See: tca status")
+
+    def request_hold(self, promotion: int, reason: str, now: float) -> None:
+        """Ask for a hold: whoever runs the promotion carries it out. Raises ProjectError when it is not open."""
+        with self._writing() as db:
+            if not db.execute(_IS_OPEN, (promotion,)).fetchone():
+                raise ProjectError(f"promotion {promotion} is not open", "See: tca status")
+            db.execute("REPLACE INTO hold_requests VALUES (?, ?, ?)", (promotion, reason, now))
+
+    def hold_request(self, promotion: int) -> str | None:
+        """Why somebody asked for a hold; None when nobody does."""
+        with _readable(self._path):
+            row = self._db.execute("SELECT reason FROM hold_requests WHERE promotion = ?", (promotion,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def clear_hold_request(self, lease: Lease, promotion: int) -> None:
+        """Forget the request: it was carried out, or the promotion was resumed."""
+        with self._fenced(lease) as db:
+            db.execute("DELETE FROM hold_requests WHERE promotion = ?", (promotion,))
+
+    def approve(self, promotion: int, approval: Approval) -> None:
+        """Write down that somebody agreed, or did not.
+
+        Raises:
+            ProjectError: The promotion is not open, or the token was used before.
+        """
+        with self._writing() as db:
+            if not db.execute(_IS_OPEN, (promotion,)).fetchone():
+                raise ProjectError(f"promotion {promotion} is not open", "See: tca status")
+            used = db.execute("SELECT promotion FROM approvals WHERE token_id = ?", (approval.token_id,)).fetchone()
+            if used is not None:
+                raise ProjectError(f"this token has approved promotion {used[0]} already", "Ask for another token")
+            db.execute(
+                "INSERT INTO approvals (promotion, gate, agreed, who, how, token_id, at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (promotion, approval.gate, *astuple(approval)[1:]),
+            )
+
+    def approvals(self, promotion: int) -> list[Approval]:
+        """Every answer to the question whether to go on, in order."""
+        with _readable(self._path):
+            rows = self._db.execute(
+                "SELECT gate, agreed, who, how, token_id, at FROM approvals WHERE promotion = ? ORDER BY id",
+                (promotion,),
+            ).fetchall()
+        return [Approval(row[0], bool(row[1]), *row[2:]) for row in rows]
 
     def read(self, promotion: int) -> Entry:
         """One promotion. Raises ProjectError when there is none of that number."""
