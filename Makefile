@@ -32,7 +32,7 @@ check: $(STAMP)  ## Style, types and architecture
 	@$(BIN)/lint-imports
 
 # What starts no services is tested two files at a time, the rest one after the other: it wants all cores.
-SIDE_BY_SIDE := $(addprefix tests/,adapters comparison dataset exporting infra rollout training) $(wildcard tests/test_*.py)
+SIDE_BY_SIDE := $(addprefix tests/,adapters changes ci comparison dataset exporting infra rollout training) $(wildcard tests/test_*.py)
 
 test: check  ## Checks and the whole test suite
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(SIDE_BY_SIDE)
@@ -47,6 +47,9 @@ test-chaos: $(STAMP)  ## Fuzz, soak, overload and kill a real service; 14 minute
 bench: $(STAMP)  ## Measure speed; an hour and a half on an idle machine
 	@$(BIN)/python -m benchmarks.router
 	@$(BIN)/python -m benchmarks.evaluator
+	@$(BIN)/python -m benchmarks.decisions.offline
+	@$(BIN)/python -m benchmarks.decisions.candidates
+	@$(BIN)/python -m benchmarks.decisions.online
 	@$(BIN)/python -m benchmarks.manifest
 	@$(BIN)/python -m benchmarks.drift
 	@$(BIN)/python -m benchmarks.training

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import argparse
 import functools
+import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,14 +25,30 @@ from flows.comparison.resampling import bootstrap_weights, unit_of_image
 from flows.machine import read_version
 
 Weights = npt.NDArray[np.int32]
-SIZES = {"small": (8, 2, 8), "medium": (16, 4, 16), "large": (40, 5, 25)}
-"""Cameras, clips of each, frames of each clip. Small is the test split of the demo data, large is COCO val2017's."""
-NUM_CLASSES = 4
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much there is to evaluate."""
+
+    cameras: int
+    clips: int  # of each camera
+    frames: int  # of each clip
+    classes: int = 4
+    most_false: int = 40  # false detections of a frame; their number is drawn evenly up to it
+    most_anew: int = 100  # replicates evaluated anew a round
+
+
+SIZES = {
+    "small": Size(8, 2, 8),  # the test split of the demo data
+    "medium": Size(16, 4, 16),
+    "large": Size(40, 5, 25, classes=80, most_false=188, most_anew=1),  # 5,000 frames, about 500,000 detections
+}
 FRAME_WH = (640, 384)
 TOLERANCE = 1e-9
 _HEADERS = (
-    "data", "images", "detections", "replicates", "weighted s", "weighted ms each", "re-evaluated ms each",
-    "times faster", "COCO in C++ ms each", "times faster", "largest difference",
+    "data", "images", "detections", "replicates", "both models s", "memory MB", "weighted ms each",
+    "re-evaluated ms each", "times faster", "COCO in C++ ms each", "times faster", "largest difference",
 )  # fmt: skip
 
 
@@ -39,6 +56,8 @@ _HEADERS = (
 class Turn:
     """One turn: all replicates by weights, then some of them anew, in this project's code and in COCO's."""
 
+    pair_s: float  # two models, matching and all replicates, as a comparison does it
+    memory_mb: float  # most that the process has held until then
     weighted_s: float
     anew_s: float  # per replicate
     coco_s: float | None  # per replicate; None: not installed
@@ -47,8 +66,8 @@ class Turn:
 
 def _parse() -> tuple[argparse.Namespace, list[str]]:
     parser = new_parser("evaluator", (__doc__ or "").split("\n")[0])
-    parser.add_argument("--sizes", default="small,medium", help=f"of {','.join(SIZES)} (default: %(default)s)")
-    parser.add_argument("--replicates", type=int, default=1000, help="by weights (default: %(default)s)")
+    parser.add_argument("--sizes", default=",".join(SIZES), help=f"of {','.join(SIZES)} (default: %(default)s)")
+    parser.add_argument("--replicates", type=int, default=2000, help="by weights (default: %(default)s)")
     parser.add_argument("--anew", type=int, default=10, help="replicates evaluated anew a round (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of data and replicates (default: %(default)s)")
     given = parser.parse_args()
@@ -63,11 +82,14 @@ def main() -> int:
     machine = read_machine()
     rows, figures = [], {}
     for size in sizes:
-        truth, found = draw_data(np.random.default_rng(given.seed), *SIZES[size])
+        rng = np.random.default_rng(given.seed)
+        truth = draw_truth(rng, SIZES[size])
+        models = [draw_found(rng, truth, SIZES[size]) for _ in range(2)]
         units = unit_of_image(truth, "camera", np.ones(len(truth.images), dtype=bool), 2)
         draw = functools.partial(bootstrap_weights, units, given.replicates)
-        turns = [_take_turn(truth, found, draw, given.seed + turn, given.anew) for turn in range(given.rounds)]
-        figures[size] = _figures(truth, found, turns, given.replicates)
+        num_anew = min(given.anew, SIZES[size].most_anew)
+        turns = [_take_turn(truth, models, draw, given.seed + turn, num_anew) for turn in range(given.rounds)]
+        figures[size] = _figures(truth, models[0], turns, given.replicates)
         rows.append(_row(size, figures[size]))
     worst = max(figures[size]["difference"] for size in sizes)
     speedup = " and ".join(f"{figures[size]['speedup']:.0f} times ({size})" for size in sizes)
@@ -88,43 +110,57 @@ def main() -> int:
     return 0
 
 
-def draw_data(rng: np.random.Generator, cameras: int, clips: int, frames: int) -> tuple[GroundTruth, Predictions]:
-    """Random objects, and a model that finds most of them, displaced, with a long tail of false detections."""
-    labelled, boxes, scores, class_ids = [], [], [], []
-    for number in range(cameras * clips * frames):
-        camera, clip = number // (clips * frames), number // frames % clips
-        objects, classes = _draw_boxes(rng, int(rng.integers(0, 13)))
-        name = f"images/test/cam{camera:02d}_c{clip:02d}_{number % frames:04d}.jpg"
-        labelled.append(LabelledFrame(name, f"cam{camera:02d}", f"c{clip:02d}", "day", objects, classes))
+def draw_truth(rng: np.random.Generator, size: Size) -> GroundTruth:
+    """Random objects in the frames of all cameras."""
+    frames = []
+    for number in range(size.cameras * size.clips * size.frames):
+        camera, clip = number // (size.clips * size.frames), number // size.frames % size.clips
+        boxes, class_ids = _draw_boxes(rng, int(rng.integers(0, 13)), size.classes)
+        name = f"images/test/cam{camera:02d}_c{clip:02d}_{number % size.frames:04d}.jpg"
+        frames.append(LabelledFrame(name, f"cam{camera:02d}", f"c{clip:02d}", "day", boxes, class_ids))
+    return ground_truth([f"class {number}" for number in range(size.classes)], frames)
+
+
+def draw_found(rng: np.random.Generator, truth: GroundTruth, size: Size) -> Predictions:
+    """A model that finds most objects, displaced, with a long tail of false detections."""
+    boxes, scores, class_ids = [], [], []
+    for index in range(len(truth.images)):
+        objects, classes = truth.boxes_xyxy[truth.of(index)], truth.class_ids[truth.of(index)]
         seen = rng.random(len(objects)) < 0.85
-        size = np.tile(objects[seen, 2:] - objects[seen, :2], 2)
-        moved = objects[seen] + rng.normal(0, 0.05, size.shape) * size
-        false, false_classes = _draw_boxes(rng, int(rng.integers(0, 41)))
+        sides = np.tile(objects[seen, 2:] - objects[seen, :2], 2)
+        moved = objects[seen] + rng.normal(0, 0.05, sides.shape) * sides
+        false, false_classes = _draw_boxes(rng, int(rng.integers(0, size.most_false + 1)), size.classes)
         boxes.append(np.vstack([moved, false]))
         scores.append(np.concatenate([rng.beta(4, 2, len(moved)), rng.beta(1, 8, len(false))]))
         class_ids.append(np.concatenate([classes[seen], false_classes]))
-    truth = ground_truth([f"class {number}" for number in range(NUM_CLASSES)], labelled)
-    return truth, predictions(truth.images, boxes, scores, class_ids)
+    return predictions(truth.images, boxes, scores, class_ids)
 
 
-def _draw_boxes(rng: np.random.Generator, num: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+def _draw_boxes(
+    rng: np.random.Generator, num: int, num_classes: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     low = rng.uniform((0, 0), FRAME_WH, (num, 2))
-    return np.hstack([low, low + rng.uniform(8, 120, (num, 2))]), rng.integers(0, NUM_CLASSES, num)
+    return np.hstack([low, low + rng.uniform(8, 120, (num, 2))]), rng.integers(0, num_classes, num)
 
 
 def _take_turn(
-    truth: GroundTruth, found: Predictions, draw: Callable[[int], Weights], seed: int, num_anew: int
+    truth: GroundTruth, models: Sequence[Predictions], draw: Callable[[int], Weights], seed: int, num_anew: int
 ) -> Turn:
-    began = time.perf_counter()
+    seconds, values = [], []
     weights = draw(seed)
-    weighted = mean_average_precision(average_precisions(rank(match_all(truth, found)), weights))
-    weighted_s = time.perf_counter() - began
+    for found in models:
+        began = time.perf_counter()
+        values.append(mean_average_precision(average_precisions(rank(match_all(truth, found)), weights)))
+        seconds.append(time.perf_counter() - began)
+    memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    found, weighted, weighted_s = models[0], values[0], seconds[0]
     anew_s, anew = _each(functools.partial(evaluate_anew, truth, found), weights[:num_anew])
     difference = float(np.abs(anew - weighted[:num_anew]).max())
     if read_version("faster-coco-eval") is None:
-        return Turn(weighted_s, anew_s, None, difference)
+        return Turn(sum(seconds), memory_mb, weighted_s, anew_s, None, difference)
     coco_s, coco = _each(functools.partial(evaluate_with_coco, truth, found), weights[:num_anew])
-    return Turn(weighted_s, anew_s, coco_s, max(difference, float(np.abs(coco - weighted[:num_anew]).max())))
+    difference = max(difference, float(np.abs(coco - weighted[:num_anew]).max()))
+    return Turn(sum(seconds), memory_mb, weighted_s, anew_s, coco_s, difference)
 
 
 def _each(evaluate: Callable[[Weights], float], weights: Weights) -> tuple[float, npt.NDArray[np.float64]]:
@@ -192,6 +228,8 @@ def _figures(truth: GroundTruth, found: Predictions, turns: list[Turn], replicat
         "num_objects": len(truth.class_ids),
         "num_detections": len(found.scores),
         "replicates": replicates,
+        "pair_s": median(turn.pair_s for turn in turns),
+        "memory_mb": max(turn.memory_mb for turn in turns),
         "weighted_s": median(turn.weighted_s for turn in turns),
         "weighted_ms_each": median(1000 * turn.weighted_s / replicates for turn in turns),
         "anew_ms_each": median(1000 * turn.anew_s for turn in turns),
@@ -207,9 +245,9 @@ def _figures(truth: GroundTruth, found: Predictions, turns: list[Turn], replicat
 def _row(size: str, of: dict[str, Any]) -> list[str]:
     coco = [f"{of['coco_ms_each']:.1f}", f"{of['coco_speedup']:.0f}"] if of["coco_speedup"] else ["not installed", "–"]
     return [
-        size, str(of["num_images"]), str(of["num_detections"]), str(of["replicates"]), f"{of['weighted_s']:.2f}",
-        f"{of['weighted_ms_each']:.2f}", f"{of['anew_ms_each']:.1f}", f"{of['speedup']:.0f}", *coco,
-        f"{of['difference']:.0e}",
+        size, str(of["num_images"]), str(of["num_detections"]), str(of["replicates"]), f"{of['pair_s']:.2f}",
+        f"{of['memory_mb']:.0f}", f"{of['weighted_ms_each']:.2f}", f"{of['anew_ms_each']:.1f}",
+        f"{of['speedup']:.0f}", *coco, f"{of['difference']:.0e}",
     ]  # fmt: skip
 
 

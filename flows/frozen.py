@@ -41,4 +41,5 @@ def _labelled(dataset: Dataset, frame: Frame) -> LabelledFrame:
         frame.slice,
         boxes_xyxy(boxes, size_wh),
         np.array(class_ids, dtype=np.int64),
+        time=frame.time,
     )

@@ -23,7 +23,7 @@ class FrozenJudge:
         self._dataset, self._params = dataset, params
         self._truth = frozen_frames(dataset, params.split)
         everywhere = np.ones(len(self._truth.images), dtype=bool)
-        units = unit_of_image(self._truth, params.unit, everywhere, params.min_units)
+        units = unit_of_image(self._truth, params.unit, everywhere, params.min_units, params.block_s)
         self._weights = jackknife_weights(units)
         self._reference: Floats | None = None
 

@@ -15,7 +15,7 @@ from typing import Any
 from flows.adapters.processes import is_alive, read_services
 from flows.adapters.registry import ACCURACY, CHALLENGER, CHAMPION, PREVIOUS, Registry, read_pointer
 from flows.console import Console
-from flows.errors import TcaError
+from flows.errors import ProjectError, TcaError
 from flows.page import Markup, escape, page, table, write_page
 from flows.pages_server import CARDS, PagesServer
 from flows.serving import registry_of
@@ -112,11 +112,31 @@ def read_versions(project: Project, quiet: bool = False) -> list[ListedVersion] 
 
 
 def read_promotions(folder: Path) -> list[ListedPromotion]:
-    """The promotions recorded in `folder`, the last one first; records are JSON lines, pages lie beside them."""
+    """The promotions recorded in `folder`, the last one first; records are JSON lines, pages lie beside them.
+
+    A page that is missing or older than its record is made anew, unless the record is damaged.
+    """
+    _renew_pages(folder)
     records = {path.stem: path for path in folder.glob("*.jsonl")}
     pages = {path.stem for path in folder.glob("*.html")}
     names = sorted(records.keys() | pages, key=lambda name: (len(name), name), reverse=True)
     return [_promotion(name, records.get(name), name in pages) for name in names]
+
+
+def _renew_pages(folder: Path) -> None:
+    stale = [record for record in folder.glob("*.jsonl") if record.stem.isdecimal() and not _has_fresh_page(record)]
+    if not stale:
+        return
+    from flows.promotion_records import write_page_of  # half a second of imports
+
+    for record in stale:
+        with contextlib.suppress(ProjectError):
+            write_page_of(record)
+
+
+def _has_fresh_page(record: Path) -> bool:
+    page = record.with_suffix(".html")
+    return page.exists() and page.stat().st_mtime_ns >= record.stat().st_mtime_ns
 
 
 def _make_card(project: Project, version: str) -> None:
@@ -152,7 +172,7 @@ def _promotion(name: str, record: Path | None, has_page: bool) -> ListedPromotio
 
 def _last_line(record: Path) -> dict[str, Any]:
     # A record that is being written may end in half a line: the last whole one counts.
-    for line in reversed(record.read_text(encoding="utf-8", errors="replace").splitlines()):
+    for line in reversed(record.read_text(encoding="utf-8", errors="replace").split("\n")):
         try:
             entry = json.loads(line)
         except ValueError:

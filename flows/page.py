@@ -81,15 +81,16 @@ def escape(value: object) -> str:
     return html.escape(str(value), quote=True)
 
 
-def page(title: str, verdict: str, ok: bool | None, body_html: str) -> str:
-    """The whole document; `ok` is True (passed), False (refused) or None (neither)."""
-    css_class, word = _VERDICTS[ok]
+def page(title: str, verdict: str, ok: bool | None, body_html: str, word: str = "") -> str:
+    """The whole document; `ok` is True (passed), False (refused) or None (neither); `word` is said instead of these."""
+    css_class, usual = _VERDICTS[ok]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>\n"
         f"<h1>{escape(title)}</h1>\n"
-        f'<p class="verdict {css_class}"><b>{word}</b>{escape(verdict)}</p>\n{body_html}\n</body></html>\n'
+        f'<p class="verdict {css_class}"><b>{escape(word or usual)}</b>{escape(verdict)}</p>\n'
+        f"{body_html}\n</body></html>\n"
     )
 
 

@@ -53,7 +53,7 @@ class EvaluateParams(Section):
     alpha: float = Field(gt=0, lt=0.5, description="one-sided error of the interval")
     replicates: int = Field(ge=100, le=100_000, description="bootstrap replicates")
     min_map50_95: Share = Field(description="mAP50-95 floor of a first champion")
-    margin: Share = Field(description="mAP50-95 the challenger may lose overall")
+    margin: Share = Field(description="mAP50-95 the challenger may lose overall; with goal superior: must win")
     goal: Literal["non-inferior", "superior"] = Field(description="what the challenger must be overall")
     slice_margin: Share = Field(description="mAP50-95 the challenger may lose in a slice")
     slice_rule: Literal["non-inferior", "not-worse"] = Field(description="what it must be in every slice")
@@ -61,7 +61,7 @@ class EvaluateParams(Section):
     insufficient: Literal["report", "stop"] = Field(description="what slices with too few objects do")
     precision_margin: Share = Field(description="precision the challenger may lose at the served confidence")
     recall_margin: Share = Field(description="recall the challenger may lose at the served confidence")
-    calibration_margin: Share = Field(description="how much larger the calibration error may become")
+    calibration_margin: Share = Field(description="overconfidence (D-ECE's part above precision) that may be added")
     max_latency_ms: float = Field(gt=0, description="p95 of the exported engine, one frame at a time")
     max_slowdown: float = Field(ge=1, description="times the exported engine may be slower than the champion's")
 
@@ -90,7 +90,7 @@ class PromoteParams(Section):
     state_deadline_s: float = Field(gt=0, description="no verdict by then: hold")
     drain_deadline_s: float = Field(gt=0, description="how long the old champion may finish its frames")
     approval: Literal["none", "canary", "promoting"] = Field(default="none", description="where a person must agree")
-    approval_deadline_s: float = Field(default=86400.0, gt=0, description="no answer by then: hold")
+    approval_deadline_s: float = Field(default=86400.0, ge=0, description="no answer by then: hold; 0: at once")
 
     @field_validator("canary_steps")
     @classmethod

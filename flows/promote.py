@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from bentos.router.routing import Snapshot
 from flows.adapters.registry import CHALLENGER, ModelVersion, Registry
 from flows.early import refuse_task
 from flows.errors import ProjectError
-from flows.promotions import keep_report
+from flows.promotions import interrupted_by_sigterm, keep_report, watched
 from flows.rollout.controller import resume_promotion, run_promotion
-from flows.rollout.journal import latest_promotions, open_journal
-from flows.rollout.report import OnEvent, PromotionReport, RolloutEvent
-from flows.services import ensure_router
-from flows.serving import traffic_of
+from flows.rollout.journal import Entry, latest_promotions, open_journal
+from flows.rollout.report import PromotionReport
+from flows.serving import ensure_traffic, traffic_of
 from flows.settings import Project
 from flows.stage import StageRun, main, stage
 
@@ -23,20 +23,23 @@ def promote(run: StageRun, drill: str = "") -> PromotionReport:
     challenger = run.step(find_challenger, retries=2)(registry)
     if not run.force and (before := judged_before(project, registry, challenger)) is not None:
         return before
-    run.step(ensure_router)(project, run.settings)
+    run.step(ensure_traffic)(project, run.settings)
     traffic = traffic_of(project, run.settings, registry, {challenger.version: drill} if drill else {})
-    with open_journal(project.journal) as journal:
+    with (
+        open_journal(project.journal) as journal,
+        watched(project, run.shown, run.progress) as on_event,
+        interrupted_by_sigterm(),
+    ):
         entry = journal.open_entry()
         # A promotion that was broken off may have moved the alias and not yet the pointer.
         champion = registry.champion() if entry else registry.reigning()
-        if champion and (entry is None or entry.champion == (champion.version, champion.digest)):
+        if champion and needs_champion(entry, champion, traffic.routing()):
             traffic.ensure_champion(champion.version, champion.digest)
-        records, watch = project.records, watched(run)
         if entry is not None and entry.challenger == (challenger.version, challenger.digest):
-            report = run.step(resume_promotion)(journal, traffic, registry, records, watch)
+            report = run.step(resume_promotion)(journal, traffic, registry, project.records, on_event)
         else:
             report = run.step(run_promotion)(
-                journal, traffic, registry, challenger, champion, run.params.promote, records, watch
+                journal, traffic, registry, challenger, champion, run.params.promote, project.records, on_event
             )
     keep_report(project, report)
     run.table([one.model_dump() for one in report.evidence])
@@ -51,6 +54,17 @@ def find_challenger(registry: Registry) -> ModelVersion:
     return challenger
 
 
+def needs_champion(entry: Entry | None, champion: ModelVersion, routed: Snapshot) -> bool:
+    """Whether the champion must be seen to before the controller starts, which sees to it in an open promotion.
+
+    Where the challenger stands in for a champion that is down, it goes on doing so until the champion is ready.
+    """
+    if entry is None:
+        return True
+    stands_in = routed.champion is not None and routed.champion.version == entry.challenger[0]
+    return entry.champion == (champion.version, champion.digest) and not stands_in
+
+
 def judged_before(project: Project, registry: Registry, challenger: ModelVersion) -> PromotionReport | None:
     """How the last closed promotion of this very model ended, if there was one."""
     last = latest_promotions(project.journal, limit=1000)
@@ -61,21 +75,6 @@ def judged_before(project: Project, registry: Registry, challenger: ModelVersion
         if one["challenger_digest"] == challenger.digest and kept.exists():
             return _as_of_now(PromotionReport.model_validate_json(kept.read_text(encoding="utf-8")), registry)
     return None
-
-
-def watched(run: StageRun) -> OnEvent:
-    """Show where the promotion is, and each change of state as a line of its own."""
-    states: list[str] = []
-
-    def on_event(event: RolloutEvent) -> None:
-        if states[-1:] != [event.state]:
-            states.append(event.state)
-            share = f" at {event.share:.0%} of cameras" if event.share else ""
-            # The first clause says why; the record has the figures behind it.
-            run.shown.milestone(f"{event.state}{share}  {event.text.partition(';')[0]}".rstrip())
-        run.progress(event.num, event.num_needed, f"{event.state} {event.num}/{event.num_needed} frames")
-
-    return on_event
 
 
 def _as_of_now(report: PromotionReport, registry: Registry) -> PromotionReport:

@@ -1,23 +1,31 @@
-"""Promotions after their start: listing, reading and verifying their records, resuming and aborting the open one."""
+"""Promotions while they run and after: listing and watching them, holding, resuming and aborting the open one."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NoReturn
 
-from flows.errors import ProjectError
-from flows.rollout.controller import abort_promotion, resume_promotion
-from flows.rollout.journal import latest_promotions, open_journal
-from flows.rollout.record import Verification, read_record, verify_record
-from flows.rollout.report import PromotionReport
-from flows.services import ensure_router
-from flows.serving import registry_of, traffic_of
+from flows.approving import Questions, require_open
+from flows.console import Console, Step
+from flows.promotion_records import write_promotion_page
+from flows.rollout.controller import abort_promotion, hold_promotion, resume_promotion
+from flows.rollout.journal import Journal, latest_promotions, open_journal
+from flows.rollout.report import OnEvent, PromotionReport, RolloutEvent
+from flows.rollout.traffic import Registry, Traffic
+from flows.serving import ensure_traffic, registry_of, traffic_of
 from flows.settings import Project, read_settings
+
+Work = Callable[[Journal, Traffic, Registry], PromotionReport | None]
 
 
 def keep_report(project: Project, report: PromotionReport) -> None:
-    """Keep the report beside the record of its promotion."""
+    """Keep report and page beside the record of the promotion."""
     (project.records / f"{report.promotion}.json").write_text(report.model_dump_json(indent=1), encoding="utf-8")
+    write_promotion_page(project, report.promotion)
 
 
 def list_promotions(project: Project) -> list[dict[str, Any]]:
@@ -25,50 +33,105 @@ def list_promotions(project: Project) -> list[dict[str, Any]]:
     return latest_promotions(project.journal, limit=10_000)
 
 
-def timeline(project: Project, number: int) -> str:
-    """What happened, a line each: states, effects and the verdicts that decided."""
-    lines = read_record(_record(project, number))
-    shown = [line for line in lines if line["kind"] in ("opened", "state", "effect", "closed", "held")]
-    return "\n".join(f"{line['at']}  {line['state']:<14} {line['sentence']}" for line in shown)
-
-
-def verify_promotion(project: Project, number: int) -> Verification:
-    """Check a record's chain and recompute its verdicts. Raises ProjectError when there is no such record."""
-    return verify_record(_record(project, number))
-
-
-def resume_open(project: Project, number: int) -> PromotionReport:
-    """Go on with promotion `number`. Raises ProjectError when it is not the open one."""
-    settings, registry = read_settings(project), registry_of(project)
-    with open_journal(project.journal) as journal:
-        _require_open(journal.open_entry(), number)
-        ensure_router(project, settings)
-        report = resume_promotion(journal, traffic_of(project, settings, registry), registry, project.records)
-    keep_report(project, report)
+def resume_open(project: Project, number: int | None) -> PromotionReport:
+    """Go on with promotion `number`, or the open one. Raises ProjectError when it is not open."""
+    with Console().step("promote") as shown, watched(project, shown) as on_event, interrupted_by_sigterm():
+        report = _on_open(
+            project,
+            number,
+            lambda journal, traffic, registry: resume_promotion(
+                journal, traffic, registry, project.records, on_event, lifts_hold=True
+            ),
+        )
+        assert report is not None  # whoever resumes holds the lease, or raises
+        shown.done(report.sentence)
     return report
 
 
-def abort_open(project: Project, number: int, reason: str) -> PromotionReport | None:
-    """Give promotion `number` up; None when a live controller will do it. Raises ProjectError when it is not open."""
+def abort_open(project: Project, number: int | None, reason: str) -> PromotionReport | None:
+    """Give promotion `number`, or the open one, up; None when a live controller will do it.
+
+    Raises:
+        ProjectError: It is not open.
+    """
+    return _on_open(
+        project,
+        number,
+        lambda journal, traffic, registry: abort_promotion(
+            journal, traffic, registry, project.records, printable(reason)
+        ),
+    )
+
+
+def hold_open(project: Project, number: int | None, reason: str) -> PromotionReport | None:
+    """Hold promotion `number`, or the open one, until somebody resumes it; None when a live controller will do it.
+
+    Raises:
+        ProjectError: It is not open.
+    """
+    return _on_open(
+        project,
+        number,
+        lambda journal, traffic, registry: hold_promotion(
+            journal, traffic, registry, project.records, printable(reason)
+        ),
+    )
+
+
+@contextmanager
+def watched(
+    project: Project, shown: Step, progress: Callable[[int, int, str], None] | None = None
+) -> Iterator[OnEvent]:
+    """Show where a promotion is, each change of state as a line of its own; and ask people where they must agree."""
+    states: list[str] = []
+    questions, advance = Questions(project, shown.milestone), progress or shown.progress
+
+    def on_event(event: RolloutEvent) -> None:
+        if states[-1:] != [event.state]:
+            states.append(event.state)
+            share = f" at {event.share:.0%} of cameras" if event.share else ""
+            # The first clause says why; the record has the figures behind it.
+            shown.milestone(f"{event.state}{share}  {event.text.partition(';')[0]}".rstrip())
+        waits = ", waits for an answer" if event.awaits else ""
+        advance(event.num, event.num_needed, f"{event.state} {event.num}/{event.num_needed} frames{waits}")
+        questions.heed(event)
+
+    try:
+        yield on_event
+    finally:
+        questions.close()
+
+
+@contextmanager
+def interrupted_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does, so that users get the champion before the controller goes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def printable(reason: str) -> str:
+    """A reason as it may go into a record: one line, no bytes that are no text."""
+    return " ".join(reason.encode("utf-8", "replace").decode("utf-8").split()) or "no reason given"
+
+
+def _on_open(
+    project: Project, number: int | None, work: Callable[..., PromotionReport | None]
+) -> PromotionReport | None:
     settings, registry = read_settings(project), registry_of(project)
     with open_journal(project.journal) as journal:
-        _require_open(journal.open_entry(), number)
-        ensure_router(project, settings)
-        traffic = traffic_of(project, settings, registry)
-        report = abort_promotion(journal, traffic, registry, project.records, reason)
+        require_open(journal.open_entry(), number)
+        ensure_traffic(project, settings)
+        report = work(journal, traffic_of(project, settings, registry), registry)
     if report is not None:
         keep_report(project, report)
     return report
-
-
-def _require_open(entry: Any, number: int) -> None:
-    if entry is None or entry.id != number:
-        state = "no promotion is open" if entry is None else f"the open one is promotion {entry.id}"
-        raise ProjectError(f"promotion {number} is not open: {state}", "See: tca promotion list")
-
-
-def _record(project: Project, number: int) -> Path:
-    path = project.records / f"{number}.jsonl"
-    if not path.exists():
-        raise ProjectError(f"there is no record of promotion {number}", "See: tca promotion list")
-    return path

@@ -1,4 +1,4 @@
-"""Local serving: the champion's bento behind the router, both as processes that outlive the command."""
+"""Serving: the champion behind the router, on this machine as processes that outlive the command, or on Kubernetes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from flows.adapters.bento_store import ensure_bento, serve_command
 from flows.adapters.local_traffic import LocalTraffic
 from flows.adapters.processes import read_services
 from flows.adapters.registry import PREVIOUS, Registry
+from flows.cluster import kubernetes_traffic, traffic_kind
 from flows.errors import ProjectError
 from flows.params_file import read_params
 from flows.services import ROUTER, answers, ensure_router, wait_until
 from flows.settings import Project, Settings, read_settings
 
 if TYPE_CHECKING:
+    from flows.adapters.kubernetes_traffic import KubernetesTraffic
     from flows.adapters.replay_report import ReplayReport
+
+    ServingTraffic = LocalTraffic | KubernetesTraffic
 
 
 def registry_of(project: Project) -> Registry:
@@ -28,8 +32,13 @@ def registry_of(project: Project) -> Registry:
 
 def traffic_of(
     project: Project, settings: Settings, registry: Registry, drills: Mapping[str, str] | None = None
-) -> LocalTraffic:
-    """Traffic on this machine; each version is served from its bento, with the drill that `drills` has for it."""
+) -> ServingTraffic:
+    """Traffic where TCA_TRAFFIC says; a version is started with the drill that `drills` has for it.
+
+    On this machine a version is served from its bento, on Kubernetes from its image (see flows/cluster.py).
+    """
+    if traffic_kind(os.environ) == "kubernetes":
+        return kubernetes_traffic(project.root, os.environ, drills or {})
 
     def command(version: str, port: int) -> tuple[Sequence[str], Mapping[str, str]]:
         model = registry.get(version)
@@ -44,15 +53,30 @@ def traffic_of(
     return LocalTraffic(project.home, admin_url, project.home / "router", command)
 
 
+def ensure_traffic(project: Project, settings: Settings) -> None:
+    """Have a router that routes: started where it is a process, asked where it runs on Kubernetes.
+
+    Raises:
+        Conflict: Its port is in use by something else.
+        ServiceError: It does not answer.
+    """
+    if traffic_kind(os.environ) == "local":
+        ensure_router(project, settings)
+    else:
+        kubernetes_traffic(project.root, os.environ, {}).routing()
+
+
 def serve_champion(project: Project) -> str:
-    """Have router and champion running, and return the router's address. Raises ProjectError without a champion."""
+    """Have router and champion running, and return the address. Raises ProjectError without a champion."""
     settings, registry = read_settings(project), registry_of(project)
     champion = registry.champion()
     if champion is None:
         raise ProjectError("there is no champion to serve", "Make one: tca release, or see it all: make demo")
-    router = ensure_router(project, settings)
-    traffic_of(project, settings, registry).ensure_champion(champion.version, champion.digest)
-    record = read_services(project.home)[ROUTER]
+    ensure_traffic(project, settings)
+    backend = traffic_of(project, settings, registry).ensure_champion(champion.version, champion.digest)
+    if traffic_kind(os.environ) == "kubernetes":
+        return backend.url
+    record = router = read_services(project.home)[ROUTER]
     wait_until(lambda: answers(f"{record.address}/readyz"), router, project.home, "the champion did not become ready")
     return record.address
 
@@ -63,7 +87,7 @@ def roll_back(project: Project) -> dict[str, Any]:
     previous, champion = registry.by_alias(PREVIOUS), registry.champion()
     if previous is None or champion is None:
         raise ProjectError("there is no previous champion to go back to", "See: tca status")
-    ensure_router(project, settings)
+    ensure_traffic(project, settings)
     traffic_of(project, settings, registry).ensure_champion(previous.version, previous.digest)
     registry.set_champion(previous.version, previous.digest)
     return {"version": previous.version, "digest": previous.digest, "was": champion.version}

@@ -13,6 +13,7 @@ REPORT_MODELS = {
     "tune": "flows.training.search.search:TuneReport",
     "export": "flows.exporting.report:ExportReport",
     "evaluate": "flows.evaluate:EvaluationRecord",
+    "compare": "flows.compare:CandidatesRecord",
     "package": "flows.package:PackageReport",
     "promote": "flows.rollout.report:PromotionReport",
     "monitor": "flows.dataset.drift.drift:DriftReport",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from flows.errors import Conflict, ProjectError
 from flows.look import ListedVersion, index_page, read_promotions, read_versions, write_index
 from flows.pages_server import PagesServer
 from flows.params_file import read_params
+from flows.rollout.record import Record
 from flows.settings import Project, read_settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -152,6 +154,19 @@ def test_promotions_are_listed_last_first_and_half_lines_do_not_matter(tmp_path:
         ("1", "", ""),
     ]
     assert [one.href for one in found] == ["promotions/10.jsonl", "promotions/2.html", "promotions/1.jsonl"]
+
+
+def test_the_page_of_a_promotion_is_made_where_it_is_missing_or_old(project: Project) -> None:
+    folder, params = project.records, read_params(project.params_file).promote.model_dump(mode="json")
+    record = Record(folder / "3.jsonl")
+    record.append("opened", "IDLE", "version 3 challenges", 100.0, challenger=["3", "c"], champion=None, params=params)
+    assert [one.href for one in read_promotions(folder)] == ["promotions/3.html"]
+    made = (folder / "3.html").read_text()
+    assert "version 3 challenges" in made
+    os.utime(folder / "3.html", ns=(0, 0))
+    record.append("state", "OFFLINE_GATE", "on it goes", 101.0, event="advance", step=0, left="IDLE")
+    read_promotions(folder)
+    assert "on it goes" in (folder / "3.html").read_text()
 
 
 def test_the_index_is_made_anew_for_every_request(project: Project, server: PagesServer) -> None:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import uvloop
 
-from bentos.router.app import Router, RouterSettings, StateError
-from bentos.router.forwarding import ForwardingLimits
+from bentos.router.app import Router, RouterSettings
+from bentos.router.arms import ForwardingLimits
 from bentos.router.listener import ListenerLimits
+from bentos.router.state import StateError
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -40,11 +41,20 @@ async def _serve(settings: RouterSettings) -> int:
         return 3
     try:
         await router.start()
+    except StateError as error:
+        log.error("error: %s", error)
+        return 2
     except OSError as error:
         log.error("error: %s. Choose other ports with --port and --admin-port", error)
         return 3
     gc.freeze()  # what exists now stays: later collections need not look at it
-    log.info("listening on http://%s:%d, admin on http://127.0.0.1:%d", settings.host, router.port, router.admin_port)
+    log.info(
+        "listening on http://%s:%d, admin on http://%s:%d",
+        settings.host,
+        router.port,
+        settings.admin_host,
+        router.admin_port,
+    )
     await stop.wait()
     log.info("draining")
     return 0 if await router.drain() else 1
@@ -56,13 +66,21 @@ def _parse(argv: list[str] | None) -> RouterSettings:
     parser.add_argument("--host", default="127.0.0.1", help="address of the public side (default: %(default)s)")
     parser.add_argument("--port", type=int, default=3000, help="public port (default: %(default)s)")
     parser.add_argument("--admin-port", type=int, default=3001, help="port of the controller (default: %(default)s)")
+    parser.add_argument(
+        "--admin-host", default="127.0.0.1",
+        help="address of the controller's side: other than the loopback only where the network keeps others out "
+        "(default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--state-dir", type=Path, required=True, help="folder of the token and the routing snapshot")
     parser.add_argument(
         "--candidate-timeout-ms", type=float, default=limits.candidate_timeout_s * 1000,
-        help="a canary's frame falls back to the champion after this (default: %(default).0f)",
+        help="a frame that waited so long is given to the other arm as well (default: %(default).0f)",
     )  # fmt: skip
     parser.add_argument(
-        "--champion-timeout-s", type=float, default=limits.champion_timeout_s, help="default: %(default).0f"
+        "--champion-timeout-s",
+        type=float,
+        default=limits.champion_timeout_s,
+        help="a frame that nobody answered by then gets 503 (default: %(default).0f)",
     )
     parser.add_argument(
         "--copies", type=int, default=limits.copies_in_flight, help="shadow copies in flight (default: %(default)s)"
@@ -76,6 +94,7 @@ def _parse(argv: list[str] | None) -> RouterSettings:
         state_dir=given.state_dir,
         host=given.host,
         port=given.port,
+        admin_host=given.admin_host,
         admin_port=given.admin_port,
         drain_deadline_s=given.drain_deadline_s,
         forwarding=ForwardingLimits(

@@ -1,4 +1,4 @@
-"""The controller's door, on the loopback address and behind a bearer token: routing, observations, figures."""
+"""The controller's door, behind a bearer token: routing, observations, figures."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ _EXAMPLE = (
     '{"epoch": 1, "generation": 1, "mode": "champion", "share": 0.0, "promotion": null, '
     '"champion": {"version": "1", "digest": "...", "url": "http://127.0.0.1:4000"}, "candidate": null}'
 )
+
+
+class Draining(Exception):
+    """The router is about to end and takes no orders any more."""
 
 
 class Admin:
@@ -75,6 +79,8 @@ class Admin:
             epoch, generation = self._table.current.order
             known = {"epoch": epoch, "generation": generation}
             return error_reply(409, "stale_epoch", f"{error}: read GET /routing and write a later one", details=known)
+        except Draining:
+            return error_reply(503, "draining", "this router is about to end: ask the next one", retry_after_s=1)
         except OSError as error:
             message = f"the snapshot could not be written ({error.strerror}); the one before still counts"
             return error_reply(507, "not_persisted", message)

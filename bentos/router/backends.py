@@ -1,4 +1,4 @@
-"""Pooled HTTP/1.1 client connections to the detectors, and whether each says it is ready."""
+"""Pooled HTTP/1.1 client connections to the detectors, whether each says it is ready, and whether it hangs."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from typing import cast
 from urllib.parse import urlsplit
 
-import httptools
-
-from bentos.router.messages import Headers, Reply, Request, render_request
+from bentos.router.connections import BackendConnection, BackendError, DroppedUnanswered, Patience
+from bentos.router.messages import Reply, Request, render_request
+from bentos.router.silence import Silence
 
 MAX_IDLE_CONNECTIONS = 64
 MAX_IDLE_S = 4.0
@@ -20,162 +19,63 @@ CONNECT_TIMEOUT_S = 1.0
 _log = logging.getLogger("router")
 
 
-class BackendError(Exception):
-    """A back end gave no answer; the message says how, in a word or two."""
-
-
-class DroppedUnanswered(BackendError):
-    """The connection ended before the first byte of an answer."""
-
-
-class BackendConnection(asyncio.Protocol):
-    """One connection to a back end, one request at a time."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._parser: httptools.HttpResponseParser | None = None
-        self._transport: asyncio.Transport | None = None
-        self._answer: asyncio.Future[Reply] | None = None
-        self._is_head = False
-        self.reusable = False
-        self.idle_since = 0.0
-
-    async def exchange(self, parts: list[bytes], timeout_s: float, is_head: bool = False) -> Reply:
-        """Send a rendered request and return its whole answer. Raises BackendError."""
-        if self._transport is None or self._transport.is_closing():
-            raise DroppedUnanswered("closed before answering")
-        self._parser = httptools.HttpResponseParser(self)
-        self._headers: Headers = []
-        self._body: list[bytes] = []
-        self._answered = self._in_body = self.reusable = False
-        self._ends_with_connection = True
-        self._is_head = is_head
-        self._answer = self._loop.create_future()
-        timer = self._loop.call_later(
-            timeout_s, self._fail, BackendError(f"no answer within {timeout_s * 1000:.0f} ms")
-        )
-        self._transport.writelines(parts)
-        try:
-            return await self._answer
-        finally:
-            timer.cancel()
-            self._answer = self._parser = None
-            self.idle_since = self._loop.time()
-            if not self.reusable:
-                self.close()
-
-    @property
-    def closed(self) -> bool:
-        """Whether nothing can be sent any more."""
-        return self._transport is None or self._transport.is_closing()
-
-    def close(self) -> None:
-        """Close at once."""
-        if self._transport is not None:
-            self._transport.abort()
-
-    # What the transport calls
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
-        if self._in_flight() and self._in_body and self._ends_with_connection and exc is None:
-            self._finish(keep_alive=False)
-        elif self._in_flight() and self._answered:
-            self._fail(BackendError("closed in the middle of its answer"))
-        else:
-            self._fail(DroppedUnanswered("closed before answering"))
-
-    def data_received(self, data: bytes) -> None:
-        if self._parser is None:  # nobody asked: whatever it is, it must not be taken for the next answer
-            self.close()
-            return
-        self._answered = True
-        try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._fail(BackendError(f"its answer is not HTTP/1.1: {error}"))
-
-    # What the parser calls
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._in_body:
-            self._headers.append((name.lower(), value))
-
-    def on_headers_complete(self) -> None:
-        assert self._parser is not None
-        if self._parser.get_status_code() < 200:
-            self._headers.clear()
-            return
-        self._in_body = True
-        self._ends_with_connection = not any(
-            name in (b"content-length", b"transfer-encoding") for name, _ in self._headers
-        )
-        if self._is_head:
-            self._finish(keep_alive=False)  # the parser would wait for the body that content-length announces
-
-    def on_body(self, chunk: bytes) -> None:
-        self._body.append(chunk)
-
-    def on_message_complete(self) -> None:
-        if self._in_body and self._parser is not None:
-            self._finish(keep_alive=self._parser.should_keep_alive())
-
-    def _in_flight(self) -> bool:
-        return self._answer is not None and not self._answer.done()
-
-    def _finish(self, keep_alive: bool) -> None:
-        if self._answer is not None and not self._answer.done() and self._parser is not None:
-            # an answer that came before the body was sent leaves the rest of it in the way
-            unsent = self._transport.get_write_buffer_size() if self._transport is not None else 0
-            self.reusable = keep_alive and not unsent
-            body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-            self._answer.set_result(Reply(self._parser.get_status_code(), self._headers, body))
-
-    def _fail(self, error: BackendError) -> None:
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(error)
-
-
 class Pool:
-    """Connections to one back end, and how much is in flight there."""
+    """Connections to one back end, how much is in flight there, and whether it hangs.
 
-    def __init__(self, url: str) -> None:
+    Args:
+        url: http://HOST:PORT.
+        silence_s: A back end that lets users wait for so long, and answers nobody, hangs.
+    """
+
+    def __init__(self, url: str, silence_s: float = 1.0) -> None:
         address = urlsplit(url)
         self.url = url
+        self.netloc = address.netloc
         self.host = address.hostname or ""
         self.port = address.port or 80
         self.in_flight = 0
         self.ready: bool | None = None
         """What /readyz said last; None before the first look."""
         self._idle: deque[BackendConnection] = deque()
+        self._silence = Silence(silence_s)
 
-    async def ask(self, parts: list[bytes], timeout_s: float, *, idempotent: bool, is_head: bool = False) -> Reply:
+    @property
+    def hangs(self) -> bool:
+        """Whether it let users wait and answered nobody, and has not made up for it yet."""
+        return self._silence.lasts(asyncio.get_running_loop().time())
+
+    async def ask(
+        self,
+        parts: list[bytes],
+        timeout_s: float,
+        *,
+        idempotent: bool,
+        is_head: bool = False,
+        patience: Patience | None = None,
+    ) -> Reply:
         """Send a rendered request, on a kept connection if there is one, and return the whole answer.
 
         A kept connection that the back end closed just then is replaced once, if the request may be repeated.
 
         Raises:
-            BackendError: No answer: refused, dropped, malformed, or not within `timeout_s`.
+            BackendError: No answer: refused, dropped, malformed, not within `timeout_s`, or `patience` was ended.
         """
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
         self.in_flight += 1
         try:
-            connection = self._take_idle()
-            if connection is not None:
-                try:
-                    return await self._exchange(connection, parts, timeout_s, is_head)
-                except DroppedUnanswered:
-                    if not idempotent:
-                        raise
-            return await self._exchange(await self._connect(timeout_s), parts, timeout_s, is_head)
+            reply = await self._ask(parts, timeout_s, idempotent, is_head, patience)
+        except (BackendError, asyncio.CancelledError):
+            self._silence.miss(began_s, loop.time())
+            raise
         finally:
             self.in_flight -= 1
+        self._silence.hear(loop.time())
+        return reply
 
     async def look(self, timeout_s: float) -> None:
         """Ask /readyz and keep what it said in `ready`. Is not counted as in flight."""
-        request = Request(b"GET", b"/readyz", [(b"host", b"%s:%d" % (self.host.encode(), self.port))], b"")
+        request = Request(b"GET", b"/readyz", [(b"host", self.netloc.encode())], b"")
         ready = False
         with contextlib.suppress(BackendError):
             connection = await self._connect(timeout_s)
@@ -190,6 +90,18 @@ class Pool:
         while self._idle:
             self._idle.pop().close()
 
+    async def _ask(
+        self, parts: list[bytes], timeout_s: float, idempotent: bool, is_head: bool, patience: Patience | None
+    ) -> Reply:
+        connection = self._take_idle()
+        if connection is not None:
+            try:
+                return await self._exchange(connection, parts, timeout_s, is_head, patience)
+            except DroppedUnanswered:
+                if not idempotent:
+                    raise
+        return await self._exchange(await self._connect(timeout_s), parts, timeout_s, is_head, patience)
+
     async def _connect(self, timeout_s: float) -> BackendConnection:
         loop = asyncio.get_running_loop()
         try:
@@ -203,9 +115,14 @@ class Pool:
         return connection
 
     async def _exchange(
-        self, connection: BackendConnection, parts: list[bytes], timeout_s: float, is_head: bool = False
+        self,
+        connection: BackendConnection,
+        parts: list[bytes],
+        timeout_s: float,
+        is_head: bool = False,
+        patience: Patience | None = None,
     ) -> Reply:
-        reply = await connection.exchange(parts, timeout_s, is_head)
+        reply = await connection.exchange(parts, timeout_s, is_head, patience)
         if connection.reusable and len(self._idle) < MAX_IDLE_CONNECTIONS:
             self._idle.append(connection)
         else:
@@ -225,7 +142,8 @@ class Pool:
 class Pools:
     """One pool for each back end that is routed to, or that still has something in flight."""
 
-    def __init__(self) -> None:
+    def __init__(self, silence_s: float = 1.0) -> None:
+        self._silence_s = silence_s
         self._pools: dict[str, Pool] = {}
         self._routed: frozenset[str] = frozenset()
         self._changed = asyncio.Event()
@@ -233,7 +151,7 @@ class Pools:
     def __getitem__(self, url: str) -> Pool:
         pool = self._pools.get(url)
         if pool is None:
-            pool = self._pools[url] = Pool(url)
+            pool = self._pools[url] = Pool(url, self._silence_s)
         return pool
 
     def keep(self, urls: frozenset[str]) -> None:
@@ -255,6 +173,11 @@ class Pools:
     def in_flight(self) -> dict[str, int]:
         """Requests and copies in flight, by url."""
         return {url: pool.in_flight for url, pool in self._pools.items()}
+
+    def state(self, url: str) -> dict[str, bool | None]:
+        """{"ready", "hangs"} of a back end; `ready` is None before the first look."""
+        pool = self[url]
+        return {"ready": pool.ready, "hangs": pool.hangs}
 
     async def watch(self, interval_s: float) -> None:
         """Look at the readiness of every routed back end, for ever; at once after a change of routing."""

@@ -83,7 +83,7 @@ def end_to_end(headers: Headers, *replaced: bytes) -> Headers:
 def render_request(request: Request, request_id: bytes, extra: Headers = []) -> list[bytes]:  # noqa: B006 - only read
     """The bytes to send to a back end: [head, body]."""
     lines = [b"%s %s HTTP/1.1\r\n" % (request.method, request.target)]
-    for name, value in end_to_end(request.headers, b"x-request-id"):
+    for name, value in end_to_end(request.headers, b"x-request-id", b"x-shadow-copy"):
         lines.append(b"%s: %s\r\n" % (name, value))
     for name, value in extra:
         lines.append(b"%s: %s\r\n" % (name, value))

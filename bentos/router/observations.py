@@ -27,21 +27,35 @@ class Answer:
     latency_ms: float
     error: str | None
     reply: Reply | None
+    _boxes: list[list[float]] | None = None
 
     @property
     def good(self) -> bool:
         """Whether the client gets what it came for."""
-        return 200 <= self.status < 300
+        return 200 <= self.status < 300 and self.error is None
 
     @property
     def failed(self) -> bool:
-        """Whether it is the back end's fault: no answer or a 5xx, an overload included. A 400 is the client's."""
-        return self.status == 0 or self.status >= 500
+        """Whether it is the back end's fault: no answer, a 5xx (an overload included), or a 200 that `read` could not
+        read. A 400 is the client's.
+        """
+        return self.status == 0 or self.status >= 500 or self.error is not None
 
     @property
     def limited(self) -> bool:
         """Whether the client sent more than it may: that is its own doing, and says nothing about the model."""
         return self.status == 429
+
+    def read(self) -> list[list[float]]:
+        """The boxes of a good answer, read once. One that cannot be read is an `error` from then on."""
+        if self._boxes is None:
+            self._boxes = []
+            if self.good and self.reply is not None:
+                try:
+                    self._boxes = read_detections(self.reply.body)
+                except ValueError as defect:
+                    self.error = f"malformed answer: {defect}"
+        return self._boxes
 
 
 @dataclass(slots=True)
@@ -108,18 +122,12 @@ class ObservationRing:
 def _describe(answer: Answer | None) -> dict[str, Any] | None:
     if answer is None:
         return None
-    detections: list[list[float]] = []
-    error = answer.error
-    if answer.good and answer.reply is not None:
-        try:
-            detections = read_detections(answer.reply.body)
-        except ValueError as defect:
-            error = f"malformed answer: {defect}"
+    detections = answer.read()  # read first: it may turn out to be an error
     return {
         "version": answer.backend.version,
         "status": answer.status,
         "latency_ms": round(answer.latency_ms, 3),
-        "error": error,
+        "error": answer.error,
         "detections": detections,
     }
 

@@ -1,8 +1,9 @@
-"""The routing snapshot: frozen, fenced by (epoch, generation), on disk before it counts."""
+"""The routing snapshot: frozen, fenced by (epoch, generation), on disk before it counts, and kept there twice."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 Arm = Literal["champion", "candidate"]
 Mode = Literal["champion", "shadow", "canary"]
+_log = logging.getLogger("router")
 Visible = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,128}$")]
 
 
@@ -79,18 +81,41 @@ class StaleSnapshot(Exception):
 
 
 class RoutingTable:
-    """The snapshot that counts, and its file.
+    """The snapshot that counts, its file, and the copy of that, for the day on which the file is damaged.
 
     Raises:
-        ValueError: The file exists but holds no snapshot.
+        ValueError: The file exists but holds no snapshot, nor does the copy.
+        OSError: They are out of reach.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._copy = path.with_name(f"{path.stem}.copy{path.suffix}")
         self._lock = asyncio.Lock()
-        self.current = NOTHING_ROUTED
-        if path.exists():
-            self.current = parse_snapshot(path.read_bytes())
+        self.current = self._load()
+
+    def _load(self) -> Snapshot:
+        if not self._path.exists():
+            return NOTHING_ROUTED
+        found = self._path.read_bytes()
+        try:
+            return parse_snapshot(found)
+        except ValueError as damage:
+            try:
+                known = parse_snapshot(self._copy.read_bytes())
+            except (OSError, ValueError):
+                raise damage from None
+        _log.warning("%s is damaged: going on with %s", self._path, self._copy)
+        self._mend(found)
+        return known
+
+    def _mend(self, damaged: bytes) -> None:
+        """Put the copy in the file's place, and the damaged text beside it; a disk that is full is no reason to end."""
+        try:
+            self._path.with_suffix(".broken").write_bytes(damaged)
+            write_durably(self._path, self._copy.read_bytes())
+        except OSError as error:
+            _log.warning("%s could not be mended: %s", self._path, error)
 
     async def replace(self, snapshot: Snapshot) -> bool:
         """Make `snapshot` count once it is on disk; False when it counted already (a repeated request).
@@ -108,9 +133,18 @@ class RoutingTable:
                     f"epoch {snapshot.epoch}, generation {snapshot.generation} does not follow epoch {current.epoch}, "
                     f"generation {current.generation}, which counts"
                 )
-            await asyncio.to_thread(write_durably, self._path, snapshot.model_dump_json(indent=1).encode())
+            await asyncio.to_thread(self._keep, snapshot.model_dump_json(indent=1).encode())
             self.current = snapshot
             return True
+
+    def _keep(self, text: bytes) -> None:
+        """The file decides; a copy that cannot be written goes, so that it never tells of earlier times."""
+        write_durably(self._path, text)
+        try:
+            write_whole(self._copy, text)
+        except OSError as error:
+            _log.warning("%s could not be written (%s): there is no second copy now", self._copy, error)
+            self._copy.unlink(missing_ok=True)
 
 
 def parse_snapshot(text: bytes) -> Snapshot:
@@ -129,14 +163,20 @@ def _explain(location: tuple[int | str, ...], message: str) -> str:
     return f"{where or 'snapshot'}: {message.removeprefix('Value error, ')}{expected}"
 
 
-def write_durably(path: Path, content: bytes) -> None:
-    """Replace `path` so that after a crash either the old or the new content is there, whole."""
+def write_whole(path: Path, content: bytes, to_disk: bool = False) -> None:
+    """Replace `path` so that whoever reads it finds the old or the new content, whole. Raises OSError."""
     draft = path.with_name(f".{path.name}.draft")
     with draft.open("wb") as stream:
         stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
+        if to_disk:
+            stream.flush()
+            os.fsync(stream.fileno())
     draft.replace(path)
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Replace `path` so that after a crash either the old or the new content is there, whole. Raises OSError."""
+    write_whole(path, content, to_disk=True)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

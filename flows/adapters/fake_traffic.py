@@ -94,8 +94,8 @@ class FakeTraffic:
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
-        self._until = self.clock.now()
-        self._began = self._until
+        self._until = self._began = self.clock.now()
+        self._next = 0
         self._ring: list[dict[str, Any]] = []
         self._num_started = 0
         self._due: list[tuple[float, Callable[[], None]]] = []
@@ -182,35 +182,34 @@ class FakeTraffic:
 
     def _advance(self) -> None:
         """Let the frames and the planned events up to now happen."""
-        while self._until < self.clock.now():
-            step_s = min(0.25, self.clock.now() - self._until)
+        while self._until < (now := self.clock.now()):
             for due in [one for one in self._due if one[0] <= self._until]:
                 self._due.remove(due)
                 due[1]()
-            self._frames(self._until, self._until + step_s)
-            self._until += step_s
+            self._until = min(self._until + 0.25, now)
+            self._frames(self._until)
 
-    def _frames(self, begin_s: float, end_s: float) -> None:
-        for camera in range(self.num_cameras):
-            offset = camera / max(1, self.num_cameras)
-            first = math.ceil((begin_s - self._began) * self.fps - offset)
-            last = math.ceil((end_s - self._began) * self.fps - offset)
-            for number in range(first, last):
-                self._frame(camera, self._began + (number + offset) / self.fps)
+    def _frames(self, end_s: float) -> None:
+        """The frames up to `end_s`: cameras take turns, so that all frames come at even distances."""
+        if not self.num_cameras:
+            return
+        while (time_s := self._began + self._next / (self.fps * self.num_cameras)) < end_s:
+            self._frame(self._next, time_s)
+            self._next += 1
 
-    def _frame(self, camera: int, time_s: float) -> None:
-        now = self.snapshot
+    def _frame(self, number: int, time_s: float) -> None:
+        now, camera = self.snapshot, number % self.num_cameras
         if now.champion is None:
             return
         takes = max(1, int(now.share * self.num_cameras))
         in_canary = now.mode == "canary" and (camera + (now.promotion or 0)) % self.num_cameras < takes
         served_by, other = ("candidate", "champion") if in_canary else ("champion", "candidate")
         arms: dict[str, Any] = {"champion": None, "candidate": None}
-        arms[served_by] = self._answer(getattr(now, served_by), time_s)
+        arms[served_by] = self._answer(getattr(now, served_by), number, time_s)
         good = arms[served_by]["status"] == 200
         fallback = not good and now.mode != "shadow" and getattr(now, other) is not None
         if fallback or in_canary or now.mode == "shadow":
-            arms[other] = self._answer(getattr(now, other), time_s)
+            arms[other] = self._answer(getattr(now, other), number, time_s)
         if fallback and arms[other]["status"] == 200:
             served_by, good = other, True
         self.num_frames += 1
@@ -229,19 +228,24 @@ class FakeTraffic:
             }
         )
 
-    def _answer(self, backend: Backend, time_s: float) -> dict[str, Any]:
-        process, shared = self.processes.get(backend.version), self.shared_fault(time_s)
-        behaviour = self._behaviour(backend.version)
-        if process is None or process.backend != backend:
-            return _arm(backend.version, 0, 1.0, "no connection", [])
+    def _answer(self, backend: Backend, number: int, time_s: float) -> dict[str, Any]:
+        process = self.processes.get(backend.version)
+        if process is None or process.backend.url != backend.url:
+            return arm(backend.version, 0, 1.0, "no connection", [])
         process.num_answers += 1
+        return self.draw(backend.version, number, time_s)
+
+    def draw(self, version: str, number: int, time_s: float) -> dict[str, Any]:
+        """What a running version makes of a frame; frames are numbered from 0 on."""
+        behaviour, shared = self._behaviour(version), self.shared_fault(time_s)
         latency_ms = behaviour.latency_ms * math.exp(self._random.gauss(0, behaviour.sigma))
         if shared == "slow":
             latency_ms += 200
         if shared == "outage" or self._random.random() < behaviour.fail_share:
-            return _arm(backend.version, 500, latency_ms, "status 500", [])
-        boxes = [box for box in BOXES if self._random.random() >= behaviour.miss_share]
-        return _arm(backend.version, 200, latency_ms, None, boxes)
+            return arm(version, 500, latency_ms, "status 500", [])
+        return arm(
+            version, 200, latency_ms, None, [box for box in BOXES if self._random.random() >= behaviour.miss_share]
+        )
 
     def _behaviour(self, version: str) -> Behaviour:
         behaviour = self.behaviours.get(version, Behaviour())
@@ -251,9 +255,10 @@ class FakeTraffic:
         return behaviour
 
 
-def _arm(
+def arm(
     version: str, status: int, latency_ms: float, error: str | None, detections: list[list[float]]
 ) -> dict[str, Any]:
+    """An answer as the router observes it."""
     return {
         "version": version,
         "status": status,

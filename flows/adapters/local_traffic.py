@@ -16,7 +16,16 @@ import httpx
 
 from bentos.detector.recorder import WARM_UP_CAMERA
 from bentos.router.routing import Backend, Snapshot
-from flows.adapters.processes import ServiceRecord, find_free_port, forget, is_alive, read_services, spawn, stop
+from flows.adapters.processes import (
+    ServiceRecord,
+    end_children,
+    find_free_port,
+    forget,
+    is_alive,
+    read_services,
+    spawn,
+    stop,
+)
 from flows.errors import Conflict, ServiceError
 from flows.settings import api_key_headers
 
@@ -24,9 +33,11 @@ Command = Callable[[str, int], tuple[Sequence[str], Mapping[str, str]]]
 """From a version and a port to the command line and the environment that serve it there."""
 
 READY_LIMIT_S = 120.0
+ROUTER_PATIENCE_S = 3.0
 WARM_UP_FRAMES = 3
 _OBSERVATIONS_A_PAGE = 5000
 _POLL_S = 0.05
+_OTHER_VERSION = "Router and controller are of different versions: tca down, then tca serve"
 
 
 class LocalTraffic:
@@ -50,13 +61,17 @@ class LocalTraffic:
         port = find_free_port()
         argv, env = self._command(version, port)
         name, url = service_name(version, digest), f"http://127.0.0.1:{port}"
-        spawn(name, argv, env=env, log=self._home / "logs" / f"{name}.log", home=self._home, address=url)
-        return Backend(version=version, digest=digest, url=url)
+        log = self._home / "logs" / f"{name}.log"
+        record = spawn(name, argv, env=env, log=log, home=self._home, address=url, once=True)
+        return Backend(version=version, digest=digest, url=record.address)
 
     def find(self, version: str, digest: str) -> Backend | None:
-        """The running one, if it runs."""
+        """The running one, if it runs; of one that died, what it left behind is ended."""
         record = read_services(self._home).get(service_name(version, digest))
-        if record is None or not is_alive(record):
+        if record is None:
+            return None
+        if not is_alive(record):
+            end_children(record)
             return None
         return Backend(version=version, digest=digest, url=record.address)
 
@@ -105,7 +120,11 @@ class LocalTraffic:
 
     def routing(self) -> Snapshot:
         """The snapshot that counts."""
-        return Snapshot.model_validate_json(self._ask("GET", "/routing").content)
+        reply = self._ask("GET", "/routing")
+        try:
+            return Snapshot.model_validate_json(reply.content)
+        except ValueError as error:
+            raise ServiceError(f"the router's routing cannot be read: {error}", _OTHER_VERSION) from error
 
     def route(self, snapshot: Snapshot) -> None:
         """Make a snapshot count. Raises Conflict when a later one does."""
@@ -114,11 +133,11 @@ class LocalTraffic:
     def observations(self, after: int) -> dict[str, Any]:
         """A page of what each arm answered since `after`."""
         params = {"after": str(after), "limit": str(_OBSERVATIONS_A_PAGE)}
-        return dict(self._ask("GET", "/observations", params=params).json())
+        return _tree(self._ask("GET", "/observations", params=params))
 
     def stats(self) -> dict[str, Any]:
         """Requests in flight by url, and counters."""
-        return dict(self._ask("GET", "/stats").json())
+        return _tree(self._ask("GET", "/stats"))
 
     def ensure_champion(self, version: str, digest: str) -> Backend:
         """Have this version running, ready and routed as champion; the one that it replaces is drained and stopped.
@@ -168,15 +187,21 @@ class LocalTraffic:
             time.sleep(_POLL_S)
 
     def _ask(self, method: str, path: str, **options: Any) -> httpx.Response:
-        try:
-            token = (self._state_dir / "token").read_text(encoding="ascii").strip()
-            reply = self._client.request(
-                method, f"{self._admin_url}{path}", headers={"authorization": f"Bearer {token}"}, **options
-            )
-        except (OSError, httpx.HTTPError) as error:
-            raise ServiceError(
-                f"the router does not answer at {self._admin_url}: {type(error).__name__}", "Start it: tca serve"
-            ) from error
+        """Ask the router, again while it is being started again: every request here may be repeated."""
+        deadline = time.monotonic() + ROUTER_PATIENCE_S
+        while True:
+            try:
+                token = (self._state_dir / "token").read_text(encoding="ascii").strip()
+                headers = {"authorization": f"Bearer {token}"}
+                reply = self._client.request(method, f"{self._admin_url}{path}", headers=headers, **options)
+                break
+            except (OSError, httpx.HTTPError) as error:
+                if isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError) and time.monotonic() < deadline:
+                    time.sleep(_POLL_S)
+                    continue
+                raise ServiceError(
+                    f"the router does not answer at {self._admin_url}: {type(error).__name__}", "Start it: tca serve"
+                ) from error
         if reply.status_code == httpx.codes.CONFLICT:
             raise Conflict(f"the router refuses the routing: {_message(reply)}", "Another controller is ahead")
         if reply.status_code != httpx.codes.OK:
@@ -191,6 +216,13 @@ def service_name(version: str, digest: str) -> str:
 
 def _see(record: ServiceRecord) -> str:
     return f"See {record.log}"
+
+
+def _tree(reply: httpx.Response) -> dict[str, Any]:
+    try:
+        return dict(reply.json())
+    except (ValueError, TypeError) as error:
+        raise ServiceError(f"the router answers {reply.url.path} with no JSON object", _OTHER_VERSION) from error
 
 
 def _message(reply: httpx.Response) -> str:

@@ -16,7 +16,24 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from flows.cli import card, data, data_review, data_split, join, look, promotion, reproduce, runs, services, tune, verbs
+from flows.cli import (
+    card,
+    ci,
+    compare,
+    data,
+    data_review,
+    data_split,
+    diff,
+    join,
+    look,
+    promotion,
+    reproduce,
+    runs,
+    services,
+    tune,
+    verbs,
+    verdict,
+)
 from flows.errors import TcaError
 
 INTERRUPTED = 130  # what a shell expects of Ctrl-C, and what typer makes of it
@@ -47,12 +64,16 @@ app.add_typer(data.app, name="data")
 app.add_typer(tune.app, name="tune")
 app.add_typer(runs.app, name="runs")
 app.add_typer(promotion.app, name="promotion")
+app.add_typer(verdict.app, name="verdict")
+app.add_typer(ci.app, name="ci")
 verbs.add_to(app)
 join.add_to(app)
 reproduce.add_to(app)
 card.add_to(app)
+compare.add_to(app)
 services.add_to(app)
 look.add_to(app)
+diff.add_to(app)
 
 
 @app.callback()

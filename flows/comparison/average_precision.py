@@ -7,6 +7,8 @@ look-up at 101 recall points. The result equals evaluating the copied images, sc
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -23,6 +25,7 @@ RECALL_POINTS: Floats = np.linspace(0.0, 1.0, 101)
 _POINT_IS_ABOVE: npt.NDArray[np.int64] = (np.arange(101) / 100 < RECALL_POINTS).astype(np.int64)
 
 _WEIGHTINGS_AT_ONCE = 16  # rows of 16 weights fill cache lines; larger blocks leave the cache
+_WORTH_THREADS = 50_000  # detections; with fewer, threads wait for one another more than they work
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,11 @@ class Ranking:
     columns: tuple[ScoreColumn, ...]
     num_objects: Ints  # (num_classes, num_images)
 
+    @property
+    def num_detections(self) -> int:
+        """Detections that are gone through for each weighting."""
+        return sum(len(column.image_index) for column in self.columns)
+
 
 def rank(matches: Matches) -> Ranking:
     """Cut the matches into one column a class (one a class and threshold where some are ignored)."""
@@ -58,26 +66,44 @@ def rank(matches: Matches) -> Ranking:
     return Ranking(tuple(columns), matches.num_objects)
 
 
-def average_precisions(ranking: Ranking, weights: npt.NDArray[np.integer]) -> Floats:
+def average_precisions(ranking: Ranking, weights: npt.NDArray[np.integer], *, num_threads: int | None = None) -> Floats:
     """Compute the average precision of each weighting, class and IoU threshold: (R, num_classes, 10).
 
     `weights`, (R, num_images), says how often each image counts. NaN where a weighting holds no object of a class.
+    Large tables are worked on by `num_threads`, None for one a core; the result does not depend on it.
     """
     num_classes, num_images = ranking.num_objects.shape
     if weights.ndim != 2 or weights.shape[1] != num_images:
         raise ValueError(f"weights must be (R, {num_images}), not {weights.shape}")
     result = np.empty((len(weights), num_classes, len(IOU_THRESHOLDS)))
-    for start in range(0, len(weights), _WEIGHTINGS_AT_ONCE):
-        block = np.ascontiguousarray(weights[start : start + _WEIGHTINGS_AT_ONCE].T, dtype=np.int32)  # (num_images, B)
-        objects = ranking.num_objects @ block.astype(np.int64)  # (num_classes, B)
-        points = [_points_reached(per_weighting) for per_weighting in objects]
-        part = result[start : start + _WEIGHTINGS_AT_ONCE]
-        for column in ranking.columns:
-            copies = block.take(column.image_index, axis=0)  # (D, B)
-            seen = np.cumsum(copies, axis=0, dtype=np.int32)
-            for level, positions in column.levels:
-                part[:, column.class_id, level] = _mean_precision(copies, seen, positions, points[column.class_id])
-        part[objects.T == 0] = np.nan
+    starts = range(0, len(weights), _WEIGHTINGS_AT_ONCE)
+
+    def fill(start: int) -> None:
+        end = start + _WEIGHTINGS_AT_ONCE
+        result[start:end] = _block_of_precisions(ranking, weights[start:end])
+
+    workers = min(len(os.sched_getaffinity(0)) if num_threads is None else num_threads, len(starts))
+    if workers < 2 or (num_threads is None and ranking.num_detections < _WORTH_THREADS):
+        for start in starts:
+            fill(start)
+        return result
+    with ThreadPoolExecutor(workers) as pool:  # numpy leaves other threads alone while it works on long arrays
+        list(pool.map(fill, starts))
+    return result
+
+
+def _block_of_precisions(ranking: Ranking, weights: npt.NDArray[np.integer]) -> Floats:
+    """Average precisions of few weightings, (B, num_images) to (B, num_classes, 10)."""
+    result = np.empty((len(weights), len(ranking.num_objects), len(IOU_THRESHOLDS)))
+    block = np.ascontiguousarray(weights.T, dtype=np.int32)  # (num_images, B)
+    objects = ranking.num_objects @ block.astype(np.int64)  # (num_classes, B)
+    points = [_points_reached(per_weighting) for per_weighting in objects]
+    for column in ranking.columns:
+        copies = block.take(column.image_index, axis=0)  # (D, B)
+        seen = np.cumsum(copies, axis=0, dtype=np.int32)
+        for level, positions in column.levels:
+            result[:, column.class_id, level] = _mean_precision(copies, seen, positions, points[column.class_id])
+    result[objects.T == 0] = np.nan
     return result
 
 

@@ -15,7 +15,10 @@ from flows.comparison.average_precision import (
     precision_curve,
     rank,
 )
-from flows.comparison.gate import Verdict, decide, judge_slices
+from flows.comparison.calibration import ConfidenceBins, calibration, calibration_errors, confidence_bins
+from flows.comparison.demands import judge_gates, judge_slices
+from flows.comparison.engine_latency import EngineTimes, engine_latency
+from flows.comparison.gate import Verdict, decide
 from flows.comparison.matching import Matches, match_all
 from flows.comparison.predictions import Boxes, Floats, GroundTruth, Ints, Predictions, check_aligned
 from flows.comparison.report import (
@@ -37,6 +40,7 @@ from flows.comparison.resampling import (
 )
 from flows.comparison.served import precision_recall, served_counts, unmatched_boxes
 from flows.comparison.slices import SliceTable
+from flows.errors import DataError
 from flows.params import EvaluateParams
 
 _LEVEL_75 = 5  # index of IoU .75 among the thresholds
@@ -51,6 +55,7 @@ class _Model:
     found: Predictions
     matches: Matches
     ranking: Ranking
+    bins: ConfidenceBins
     samples: dict[str, Floats]  # name of the figure to (1 + num_units,)
 
 
@@ -62,37 +67,44 @@ def compare(
     *,
     served_conf: float,
     seed: int,
+    times: EngineTimes | None = None,
 ) -> EvaluationReport:
-    """Score both models on the same frames and decide; the same tables, params and seed give the same report.
+    """Score both models on the same frames and decide; the same arguments give the same report.
 
-    The predictions hold detections from a low confidence on, in the order of the frames of `truth`; precision and
-    recall are those at `served_conf`. `seed` is of the bootstrap and the permutations.
+    The predictions hold detections from a low confidence on, in the order of the frames of `truth`; precision, recall
+    and calibration are those at `served_conf`. `seed` is of the bootstrap and the permutations. Without `times` of the
+    two engines their latency is not judged.
 
     Raises:
-        DataError: The tables do not cover the same frames or classes.
+        DataError: The tables do not cover the same frames or classes, or the times are not of the same models.
     """
-    check_aligned(truth, challenger, "challenger")
-    if champion is not None:
-        check_aligned(truth, champion, "champion")
+    _check(truth, challenger, champion, times)
     everywhere = np.ones(len(truth.images), dtype=bool)
-    units = unit_of_image(truth, params.unit, everywhere, params.min_units)
+    units = unit_of_image(truth, params.unit, everywhere, params.min_units, params.block_s)
     new = _score("challenger", truth, challenger, units, served_conf)
     old = None if champion is None else _score("champion", truth, champion, units, served_conf)
-    figures = _figures(new.samples, params)
+    models = [_model_figures(one, truth, params) for one in (new, old) if one is not None]
     difference = None
     if old is not None:
         difference = _figures({key: values - old.samples[key] for key, values in new.samples.items()}, params)
+    latency = None if times is None else engine_latency(times, params.alpha)
     parts = judge_slices(SliceTable(truth, challenger, champion, params).figures(), params)
-    verdict = decide(figures.map50_95, None if difference is None else difference.map50_95, parts, params)
+    of_champion = models[1] if old is not None else None
+    gates = judge_gates(
+        models[0].figures, None if of_champion is None else of_champion.figures, difference, parts, latency, params
+    )
+    verdict = decide(gates)
     return EvaluationReport(
         passed=verdict.outcome == "promote",
-        sentence=_sentence(verdict, figures),
+        sentence=_sentence(verdict, models[0].figures),
         outcome=verdict.outcome,
         reasons=verdict.reasons,
-        challenger=_model_figures(new, truth, params),
-        champion=None if old is None else _model_figures(old, truth, params),
+        gates=gates,
+        challenger=models[0],
+        champion=of_champion,
         difference=difference,
         bootstrap=None if old is None else _bootstrap(new, old, units, params, seed),
+        latency=latency,
         parts=parts,
         disagreements=disagreements(truth, challenger, champion, served_conf),
         thresholds=_thresholds(params, served_conf, seed),
@@ -117,20 +129,36 @@ def disagreements(
     )
 
 
+def _check(
+    truth: GroundTruth, challenger: Predictions, champion: Predictions | None, times: EngineTimes | None
+) -> None:
+    check_aligned(truth, challenger, "challenger")
+    if champion is not None:
+        check_aligned(truth, champion, "champion")
+    if times is not None and bool(times.champion_ms) != (champion is not None):
+        timed = "was timed" if times.champion_ms else "was not timed"
+        compared = "is none" if champion is None else "is one"
+        raise DataError(f"a champion {timed}, but there {compared} to compare with", "Run: tca evaluate")
+
+
 def _score(role: str, truth: GroundTruth, found: Predictions, units: Ints, served_conf: float) -> _Model:
     matches = match_all(truth, found)
     ranking = rank(matches)
+    bins = confidence_bins(matches, served_conf)
     weights = jackknife_weights(units)
     precisions = average_precisions(ranking, weights)  # (1 + num_units, num_classes, 10)
     precision, recall = precision_recall(served_counts(matches, served_conf), weights)
+    error, overconfidence = calibration_errors(bins, weights)
     samples = {
         "map50_95": mean_average_precision(precisions),
         "ap50": mean_over_classes(precisions[:, :, 0]),
         "ap75": mean_over_classes(precisions[:, :, _LEVEL_75]),
         "precision": precision,
         "recall": recall,
+        "calibration_error": error,
+        "overconfidence": overconfidence,
     }
-    return _Model(role, found, matches, ranking, samples)
+    return _Model(role, found, matches, ranking, bins, samples)
 
 
 def _figures(samples: dict[str, Floats], params: EvaluateParams) -> Figures:
@@ -143,6 +171,7 @@ def _model_figures(model: _Model, truth: GroundTruth, params: EvaluateParams) ->
     return ModelFigures(
         figures=_figures(model.samples, params),
         curves=tuple(_curve(model.role, name, values) for name, values in named if np.isfinite(values).all()),
+        calibration=calibration(model.bins),
         num_detections=len(model.found.scores),
         predictions_sha256=model.found.digest(),
     )
@@ -178,13 +207,22 @@ def _sentence(verdict: Verdict, figures: Figures) -> str:
 def _thresholds(params: EvaluateParams, served_conf: float, seed: int) -> Thresholds:
     return Thresholds(
         unit=params.unit,
+        block_s=params.block_s,
         min_units=params.min_units,
         alpha=params.alpha,
         replicates=params.replicates,
         seed=seed,
         min_map50_95=params.min_map50_95,
         margin=params.margin,
+        goal=params.goal,
         slice_margin=params.slice_margin,
+        slice_rule=params.slice_rule,
         min_objects_per_slice=params.min_objects_per_slice,
+        insufficient=params.insufficient,
+        precision_margin=params.precision_margin,
+        recall_margin=params.recall_margin,
+        calibration_margin=params.calibration_margin,
+        max_latency_ms=params.max_latency_ms,
+        max_slowdown=params.max_slowdown,
         served_conf=served_conf,
     )

@@ -82,10 +82,14 @@ class GroundTruth(Boxes):
     cameras: tuple[str, ...]
     clips: tuple[str, ...]
     slices: tuple[str, ...]
+    times: tuple[str, ...] = ()
+    """When each frame was taken, ISO 8601, "" where it is not known; () where none is."""
 
     def digest(self) -> str:
         """Sha256, hex, of the content."""
         names = (*self.images, "", *self.classes, "", *self.cameras, "", *self.clips, "", *self.slices)
+        if any(self.times):
+            names = (*names, "", *self.times)
         return _digest(names, self.offsets, self.boxes_xyxy, self.class_ids)
 
 
@@ -99,6 +103,7 @@ class LabelledFrame:
     slice: str
     boxes_xyxy: npt.NDArray[Any]  # (N, 4), px
     class_ids: npt.NDArray[Any]  # (N,)
+    time: str = ""  # ISO 8601; "": not known
 
 
 def ground_truth(classes: Sequence[str], frames: Sequence[LabelledFrame]) -> GroundTruth:
@@ -117,6 +122,7 @@ def ground_truth(classes: Sequence[str], frames: Sequence[LabelledFrame]) -> Gro
         cameras=tuple(frame.camera for frame in frames),
         clips=tuple(frame.clip for frame in frames),
         slices=tuple(frame.slice for frame in frames),
+        times=tuple(frame.time for frame in frames),
     )
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
-from flows.comparison.gate import JudgedSlice, Outcome
+from flows.comparison.calibration import Calibration
+from flows.comparison.engine_latency import EngineLatency
+from flows.comparison.gate import Gate, JudgedSlice, Outcome
 from flows.comparison.resampling import Estimate, Unit
 
 
@@ -20,6 +24,12 @@ class Figures(_Frozen):
     ap75: Estimate = Field(description="COCO AP at IoU .75, mean over classes")
     precision: Estimate = Field(description="right detections among those served, IoU .50, at the served confidence")
     recall: Estimate = Field(description="objects found by the detections served, IoU .50, at the served confidence")
+    calibration_error: Estimate | None = Field(
+        default=None, description="D-ECE of the detections served, smaller is better; null: not measured"
+    )
+    overconfidence: Estimate | None = Field(
+        default=None, description="the part of it where confidences promise more than they hold; null: not measured"
+    )
 
 
 class Curve(_Frozen):
@@ -35,6 +45,9 @@ class ModelFigures(_Frozen):
 
     figures: Figures = Field(description="with intervals")
     curves: tuple[Curve, ...] = Field(description="precision-recall curves: all classes first")
+    calibration: Calibration | None = Field(
+        default=None, description="confidence against precision, of the detections served; null: not measured"
+    )
     num_detections: int = Field(description="detections that entered average precision")
     predictions_sha256: str = Field(description="of the content of the predictions table")
 
@@ -62,15 +75,28 @@ class Thresholds(_Frozen):
     """The parameters that the verdict rests on."""
 
     unit: Unit = Field(description="resampling unit asked for")
+    block_s: float | None = Field(default=None, description="length of a block of time, s; null: clips were cut evenly")
     min_units: int = Field(description="fewer: insufficient clusters")
     alpha: float = Field(description="one-sided error of every bound")
     replicates: int = Field(description="bootstrap replicates")
     seed: int = Field(description="of bootstrap and permutation")
     min_map50_95: float = Field(description="floor of a first champion")
-    margin: float = Field(description="mAP50-95 that may be lost overall")
+    margin: float = Field(description="mAP50-95 that may be lost overall, or must be won")
+    goal: Literal["non-inferior", "superior"] = Field(default="non-inferior", description="what is wanted overall")
     slice_margin: float = Field(description="mAP50-95 that may be lost in a part")
+    slice_rule: Literal["non-inferior", "not-worse"] = Field(
+        default="not-worse", description="what is wanted of every part: proven to keep up, or not proven to be worse"
+    )
     min_objects_per_slice: int = Field(description="fewer: insufficient")
-    served_conf: float = Field(description="confidence of precision and recall")
+    insufficient: Literal["report", "stop"] = Field(default="report", description="what insufficient parts do")
+    precision_margin: float | None = Field(default=None, description="that may be lost; null: was not demanded")
+    recall_margin: float | None = Field(default=None, description="that may be lost; null: was not demanded")
+    calibration_margin: float | None = Field(
+        default=None, description="overconfidence that may be added; null: was not"
+    )
+    max_latency_ms: float | None = Field(default=None, description="of a lone frame, p95; null: was not demanded")
+    max_slowdown: float | None = Field(default=None, description="times the champion's; null: was not demanded")
+    served_conf: float = Field(description="confidence of precision, recall and calibration")
 
 
 class EvaluationReport(_Frozen):
@@ -80,10 +106,12 @@ class EvaluationReport(_Frozen):
     sentence: str = Field(description="the verdict in one sentence")
     outcome: Outcome = Field(description="promote, reject or inconclusive")
     reasons: tuple[str, ...] = Field(description="why, each with its figures")
+    gates: tuple[Gate, ...] = Field(default=(), description="each gate with its state, in the order of params.yaml")
     challenger: ModelFigures = Field(description="the new model")
     champion: ModelFigures | None = Field(description="the reigning model; null: there is none")
     difference: Figures | None = Field(description="challenger minus champion, paired over units")
     bootstrap: BootstrapDifference | None = Field(description="null: no champion, or insufficient clusters")
+    latency: EngineLatency | None = Field(default=None, description="the exported engines; null: not timed")
     parts: tuple[JudgedSlice, ...] = Field(description="slices, cameras, classes and object sizes, with their state")
     disagreements: tuple[Disagreement, ...] = Field(description="most first; without a champion: with the labels")
     thresholds: Thresholds = Field(description="params the verdict rests on")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Literal
 
 import numpy as np
@@ -23,6 +24,8 @@ from flows.comparison.predictions import Floats, GroundTruth, Ints
 
 Unit = Literal["camera", "clip", "block"]
 UNITS: tuple[Unit, ...] = ("camera", "clip", "block")
+BLOCK_S = 60.0
+"""Length of a block of time where nothing else is asked for, seconds."""
 
 
 class Estimate(BaseModel):
@@ -53,10 +56,13 @@ def short(value: float | None, signed: bool = False) -> str:
     return text.replace("0.", ".", 1) if abs(round(value, 3)) < 1 else text
 
 
-def unit_of_image(truth: GroundTruth, unit: Unit, members: npt.NDArray[np.bool_], min_units: int) -> Ints:
+def unit_of_image(
+    truth: GroundTruth, unit: Unit, members: npt.NDArray[np.bool_], min_units: int, block_s: float = BLOCK_S
+) -> Ints:
     """Find the unit number of each member image, -1 for the other images: (num_images,).
 
-    A block is a piece of a clip: clips are cut in time, evenly, so that there are at least twice `min_units`.
+    A block is what a camera recorded within the same `block_s` seconds. A clip with frames whose time is not known is
+    cut evenly instead, so that there are at least twice `min_units` pieces; those may resemble one another.
     """
     chosen = np.flatnonzero(members)
     if unit == "camera":
@@ -64,11 +70,33 @@ def unit_of_image(truth: GroundTruth, unit: Unit, members: npt.NDArray[np.bool_]
     else:
         keys = [(truth.cameras[i], truth.clips[i]) for i in chosen]
     if unit == "block":
-        keys = _pieces(keys, min_units)
+        times = [truth.times[i] if truth.times else "" for i in chosen]
+        keys = _blocks(keys, times, min_units, block_s)
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     units = np.full(len(truth.images), -1, dtype=np.int64)
     units[chosen] = [numbers[key] for key in keys]
     return units
+
+
+def _blocks(
+    clips: list[tuple[object, ...]], times: Sequence[str], min_units: int, block_s: float
+) -> list[tuple[object, ...]]:
+    numbers = [_block_number(time, block_s) for time in times]
+    untimed = {clip for clip, number in zip(clips, numbers, strict=True) if number is None}
+    pieces = _pieces(clips, min_units)
+    return [
+        piece if clip in untimed else (clip[0], "block", number)
+        for clip, piece, number in zip(clips, pieces, numbers, strict=True)
+    ]
+
+
+def _block_number(time: str, block_s: float) -> int | None:
+    """Which of the blocks since 1970 an ISO 8601 time lies in; None where it is none (the data check warns of it)."""
+    try:
+        taken = datetime.fromisoformat(time)
+    except ValueError:
+        return None
+    return int((taken if taken.tzinfo else taken.replace(tzinfo=UTC)).timestamp() // block_s)
 
 
 def _pieces(clips: list[tuple[object, ...]], min_units: int) -> list[tuple[object, ...]]:

@@ -1,11 +1,12 @@
-"""The same comparison inside every slice, camera, class and object size, each with an interval of its own.
+"""The same comparison inside every slice, condition, camera, class and object size, each with an interval of its own.
 
-A part often lies in fewer cameras than an interval needs. It then takes clips, or blocks of time within clips, as units
-and says so. Blocks of one clip resemble one another, so such an interval is rather too narrow than too wide.
+A part often lies in fewer cameras than an interval needs. It then takes clips, or blocks of time, as units and says so.
+Blocks that lie close together resemble one another, so such an interval is rather too narrow than too wide.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -90,7 +91,7 @@ class SliceTable:
     def _units(self, members: npt.NDArray[np.bool_], with_objects: npt.NDArray[np.bool_]) -> tuple[Unit, Ints]:
         """Take the configured unit, or the coarsest finer one of which enough hold objects."""
         for unit in UNITS[UNITS.index(self._params.unit) :]:
-            units = unit_of_image(self._truth, unit, members, self._params.min_units)
+            units = unit_of_image(self._truth, unit, members, self._params.min_units, self._params.block_s)
             if len(np.unique(units[with_objects])) >= self._params.min_units:
                 break
         return unit, units
@@ -114,11 +115,28 @@ class SliceTable:
 
 def _parts(truth: GroundTruth) -> Iterator[_Part]:
     everywhere = np.ones(len(truth.images), dtype=bool)
-    for name in sorted(set(truth.slices)):
-        yield _Part("slice", name, np.array([one == name for one in truth.slices]))
+    for name, words in _slices(truth).items():
+        yield _Part("slice", name, np.array([one in words for one in truth.slices]))
     for name in sorted(set(truth.cameras)):
         yield _Part("camera", name, np.array([one == name for one in truth.cameras]))
     for class_id, name in enumerate(truth.classes):
         yield _Part("class", name, everywhere, class_id)
     for name in AREA_RANGES_PX:
         yield _Part("size", name, everywhere)
+
+
+def _slices(truth: GroundTruth) -> dict[str, set[str]]:
+    """Name of each slice to its slice words: every word alone, then every condition that several of them share.
+
+    Of `day-dry`, `night-dry` and `night-rain` the conditions are `any night` and `any dry`.
+    """
+    own = sorted(set(truth.slices))
+    sharing: dict[str, set[str]] = {}
+    for word in own:
+        for condition in re.findall(r"[^\W_]+", word):
+            sharing.setdefault(condition, set()).add(word)
+    found = {word: {word} for word in own}
+    for condition, words in sorted(sharing.items()):
+        if 1 < len(words) < len(own) and words not in found.values():
+            found[f"any {condition}"] = words
+    return found

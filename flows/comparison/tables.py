@@ -27,13 +27,19 @@ def read_predictions(path: Path) -> Predictions:
 def write_ground_truth(path: Path, truth: GroundTruth) -> None:
     """Write one row an image to a parquet file, the class names in its schema."""
     places = {"camera": list(truth.cameras), "clip": list(truth.clips), "slice": list(truth.slices)}
+    places["time"] = list(truth.times) or [""] * len(truth.images)
     _write_parquet(path, _columns(truth) | places, {"classes": "\n".join(truth.classes)})
 
 
 def read_ground_truth(path: Path) -> GroundTruth:
-    """Read what `write_ground_truth` wrote. Raises DataError if the file is missing or something else."""
-    fields = ("image", "camera", "clip", "slice", "boxes_xyxy", "class_ids")
+    """Read what `write_ground_truth` wrote; older files lack the times of the frames.
+
+    Raises:
+        DataError: The file is missing or something else.
+    """
+    fields = ["image", "camera", "clip", "slice", "boxes_xyxy", "class_ids"]
     columns = _read_parquet(path, (*fields, "classes"))
+    fields += ["time"] * ("time" in columns)
     rows = zip(*(columns[field] for field in fields), strict=True)
     return ground_truth(columns["classes"], [LabelledFrame(**dict(zip(fields, row, strict=True))) for row in rows])
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-from flows.errors import Conflict, OutsideError, ProjectError
+from flows.errors import Conflict, ProjectError, TcaError
 from flows.params import PromoteParams
 from flows.rollout.driver import Driver
-from flows.rollout.effects import LEASE_S, Effects
+from flows.rollout.effects import Effects, FencedRecord
 from flows.rollout.journal import Entry, Journal
-from flows.rollout.leases import Lease, LeaseHeld, this_process
-from flows.rollout.record import Record
+from flows.rollout.leases import LEASE_S, Lease, LeaseHeld, this_process
 from flows.rollout.report import OnEvent, PromotionReport, ignore
+from flows.rollout.states import State
 from flows.rollout.summary import summarise
 from flows.rollout.traffic import Clock, Registry, SystemClock, Traffic, Version
 
@@ -39,7 +39,8 @@ def run_promotion(
         OutsideError: Something outside failed; the same call goes on from there.
     """
     clock = clock or SystemClock()
-    with _leased(journal, traffic, clock) as lease:
+
+    def work(lease: Lease) -> PromotionReport:
         entry = journal.open_entry()
         if entry is None:
             _require_fresh(challenger, champion, registry)
@@ -49,6 +50,7 @@ def run_promotion(
                 (champion.version, champion.digest) if champion else None,
                 params.model_dump_json(),
                 clock.now(),
+                above=_last_number(records, traffic),
             )
         elif entry.challenger != (challenger.version, challenger.digest):
             raise Conflict(
@@ -56,6 +58,8 @@ def run_promotion(
                 f"Finish it with: tca promotion resume {entry.id}, or give it up with: tca promotion abort {entry.id}",
             )
         return _drive(entry, journal, lease, traffic, registry, records, on_event, clock)
+
+    return _under_lease(journal, traffic, clock, work)
 
 
 def resume_promotion(
@@ -65,14 +69,24 @@ def resume_promotion(
     records: Path,
     on_event: OnEvent = ignore,
     clock: Clock | None = None,
+    lifts_hold: bool = False,
 ) -> PromotionReport:
-    """Go on with the open promotion, whichever it is. Raises ProjectError when none is; else as `run_promotion`."""
+    """Go on with the open promotion, whichever it is; what a person holds goes on only where this `lifts_hold`.
+
+    Raises:
+        ProjectError: No promotion is open; else as `run_promotion`.
+    """
     clock = clock or SystemClock()
-    with _leased(journal, traffic, clock) as lease:
+
+    def work(lease: Lease) -> PromotionReport:
         entry = journal.open_entry()
         if entry is None:
-            raise ProjectError("no promotion is open", "Begin one: tca promote")
+            raise _none_open("Begin one: tca promote")
+        if lifts_hold:
+            journal.clear_hold_request(lease, entry.id)
         return _drive(entry, journal, lease, traffic, registry, records, on_event, clock)
+
+    return _under_lease(journal, traffic, clock, work)
 
 
 def abort_promotion(
@@ -89,12 +103,41 @@ def abort_promotion(
     Returns None when a live controller holds it; that one sees the request at its next look and carries it out.
 
     Raises:
+        ProjectError: No promotion is open, or it is past the point of no return.
+    """
+    entry = journal.open_entry()
+    if entry is None:
+        raise _none_open("See: tca status")
+    journal.request_abort(entry.id, reason)
+    return _resume_unless_held(journal, traffic, registry, records, on_event, clock)
+
+
+def hold_promotion(
+    journal: Journal,
+    traffic: Traffic,
+    registry: Registry,
+    records: Path,
+    reason: str,
+    on_event: OnEvent = ignore,
+    clock: Clock | None = None,
+) -> PromotionReport | None:
+    """Hold the open promotion until somebody resumes it.
+
+    Returns None when a live controller holds it; that one sees the request at its next look and carries it out.
+
+    Raises:
         ProjectError: No promotion is open.
     """
     entry = journal.open_entry()
     if entry is None:
-        raise ProjectError("no promotion is open", "See: tca status")
-    journal.request_abort(entry.id, reason)
+        raise _none_open("See: tca status")
+    journal.request_hold(entry.id, reason, (clock or SystemClock()).now())
+    return _resume_unless_held(journal, traffic, registry, records, on_event, clock)
+
+
+def _resume_unless_held(
+    journal: Journal, traffic: Traffic, registry: Registry, records: Path, on_event: OnEvent, clock: Clock | None
+) -> PromotionReport | None:
     try:
         return resume_promotion(journal, traffic, registry, records, on_event, clock)
     except LeaseHeld:
@@ -111,8 +154,10 @@ def _drive(
     on_event: OnEvent,
     clock: Clock,
 ) -> PromotionReport:
-    record = Record(records / f"{entry.id}.jsonl")
+    record = FencedRecord(records / f"{entry.id}.jsonl", journal, lease)
     effects = Effects(journal, lease, entry.id, record, traffic, registry, clock)
+    if entry.position.state is not State.IDLE:
+        effects.raise_fence()
     driver = Driver(entry, effects, on_event)
     driver.run()
     report = summarise(journal, entry.id, driver.evidence, driver.params, clock.now())
@@ -132,14 +177,32 @@ def _require_fresh(challenger: Version, champion: Version | None, registry: Regi
         raise Conflict(f"the champion changed meanwhile: it is {now}, not {expected}", "Evaluate again: tca evaluate")
 
 
-@contextlib.contextmanager
-def _leased(journal: Journal, traffic: Traffic, clock: Clock) -> Iterator[Lease]:
-    """Hold the lease while the body runs; its epoch exceeds what the router follows, so that it can be heard there."""
+def _none_open(remedy: str) -> ProjectError:
+    return ProjectError("no promotion is open", remedy)
+
+
+def _last_number(records: Path, traffic: Traffic) -> int:
+    """The highest number that records or router know: a record of a journal that was lost is never gone on with."""
+    kept = [int(path.stem) for path in records.glob("*.jsonl") if path.stem.isdecimal()]
+    return max([traffic.routing().promotion or 0, *kept])
+
+
+def _under_lease(
+    journal: Journal, traffic: Traffic, clock: Clock, work: Callable[[Lease], PromotionReport]
+) -> PromotionReport:
+    """Do the work under the lease; its epoch exceeds what the router follows, so that it can be heard there.
+
+    Who asks for an abort while a promotion goes into a hold was told that this controller carries it out. So the lease
+    is not given back before.
+    """
     lease = journal.acquire(this_process(), clock.now(), LEASE_S, above=traffic.routing().epoch)
     try:
-        yield lease
+        with journal.kept(lease, clock.now, LEASE_S):
+            report = work(lease)
+            while not journal.release(lease, unless_aborting=report.promotion):
+                report = work(lease)
     except (Exception, KeyboardInterrupt):
-        with contextlib.suppress(OutsideError):
+        with contextlib.suppress(TcaError):  # the error that ended the work says more
             journal.release(lease)
         raise
-    journal.release(lease)
+    return report

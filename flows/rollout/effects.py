@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from bentos.router.routing import Backend, Snapshot
 from flows.errors import Conflict, ServiceError
 from flows.rollout.journal import Journal
-from flows.rollout.leases import Lease
+from flows.rollout.leases import LEASE_S, Lease
 from flows.rollout.record import Record
 from flows.rollout.traffic import Clock, Registry, Traffic, Version
 
 POLL_S = 0.5
-LEASE_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,18 @@ class Routing:
         """The snapshot that says this."""
         content = {name: getattr(self, name) for name in ("mode", "champion", "candidate", "share", "promotion")}
         return Snapshot(epoch=epoch, generation=generation, **content)
+
+
+class FencedRecord(Record):
+    """A record that whoever lost the lease adds nothing to. `append` raises Conflict then."""
+
+    def __init__(self, path: Path, journal: Journal, lease: Lease) -> None:
+        self._journal, self._lease = journal, lease
+        super().__init__(path)
+
+    def append(self, kind: str, state: str, sentence: str, at: float, **content: Any) -> None:
+        self._journal.check(self._lease)
+        super().append(kind, state, sentence, at, **content)
 
 
 @dataclass(frozen=True)
@@ -84,14 +97,12 @@ class Effects:
             champion = self.registry.champion()
             return champion is not None and (champion.version, champion.digest) == (version.version, version.digest)
 
+        def act() -> None:
+            with self.journal.fenced(self.lease):  # a registry knows no epochs: nobody may take over meanwhile
+                self.registry.set_champion(version.version, version.digest)
+
         # Alias and pointer are two things: the act is repeated even where the alias is right already.
-        self._do(
-            state,
-            f"enthrone version {version.version}",
-            lambda: False,
-            lambda: self.registry.set_champion(version.version, version.digest),
-            reigns,
-        )
+        self._do(state, f"enthrone version {version.version}", lambda: False, act, reigns)
 
     def route(self, state: str, wanted: Routing) -> None:
         """Have the router route so, under the epoch of this lease."""
@@ -113,6 +124,12 @@ class Effects:
         share = f" {wanted.share:.0%}" if wanted.mode == "canary" else ""
         champion = "none" if wanted.champion is None else wanted.champion.version
         self._do(state, f"route {wanted.mode}{share}, champion {champion}", routed, act)
+
+    def raise_fence(self) -> None:
+        """Have the router refuse earlier epochs from now on: what is routed, written again under this one."""
+        current = self.traffic.routing()
+        if current.epoch < self.lease.epoch:
+            self.traffic.route(current.model_copy(update={"epoch": self.lease.epoch, "generation": 1}))
 
     def wait_until(self, condition: Callable[[], bool], limit_s: float) -> bool:
         """Poll `condition`, renewing the lease; False when it did not come true within `limit_s`."""
@@ -141,8 +158,10 @@ class Effects:
     ) -> None:
         self.journal.intend(self.lease, self.promotion, name, self.clock.now())
         if not look():
+            self.journal.check(self.lease)
             act()
             if not (look_again or look)():
+                self.journal.check(self.lease)  # was it undone by whoever took over?
                 raise ServiceError(f"{name}: it was done but cannot be seen", "Run the same command again")
         self.record.append("effect", state, name, self.clock.now())
         self.journal.complete(self.lease, self.promotion, name, self.clock.now())

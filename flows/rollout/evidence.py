@@ -5,13 +5,15 @@ with probability at most alpha): errors, latency and agreement on paired frames 
 latency of the new champion while it bakes.
 
 - A frame that both arms failed is an outage, and no trial of anybody.
-- Errors and latency on pairs: the lesser of two e-values, one against the fixed limit (F1), one against "no worse than
-  the champion on the same frames" (F3). The lesser of two is valid for "either holds", so an outage or a noisy machine
-  that hits both arms is never held against the challenger: F3 has nothing to say then.
+- Errors on pairs: the lesser of two e-values, one against the fixed limit (F1), one against "no worse than the
+  champion on the same frames" (F3). The lesser of two is valid for "either holds", so an outage that hits both arms is
+  never held against the challenger: F3 has nothing to say then. After an error the rest of its window is no trial.
+- Latency on pairs: the lesser of the same two questions, asked of whole windows of time (F4), because slow frames come
+  in bursts over all cameras.
 - Agreement: F4 against "the mean is at least min_agreement". A better model disagrees too, so nothing but agreement
   clearly below that floor counts as harm.
-- While it bakes nobody is asked beside it, so the limit is the fixed one or, where the old champion itself exceeded
-  it on the paired frames, the upper bound of the old champion's share, settled before the first baked frame.
+- While it bakes nobody is asked beside it, so the limit is the fixed one or what the old champion is known to have
+  exceeded in the shadow, when all cameras were paired; it is settled before the first baked frame.
 
 One process runs over all states of the paired phase; it never starts anew at a step.
 """
@@ -19,16 +21,26 @@ One process runs over all states of the paired phase; it never starts anew at a 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from flows.params import PromoteParams
-from flows.rollout.eprocess import Bets, ln_e_above, ln_e_below, ln_e_discordant, upper_bound
+from flows.rollout.eprocess import Bets, ShareBets, ln_e_above, ln_e_below, ln_e_discordant, upper_bound
 from flows.rollout.latencies import Latencies
 from flows.rollout.observations import Reading, Sample
+from flows.rollout.trials import (
+    champion_failures_in_row,
+    error_trials,
+    failed_pairs,
+    failures_in_row,
+    is_beside,
+    is_complete,
+    slow_frames,
+)
+from flows.rollout.windows import Windows
 
 NUM_HARM_TESTS = 5
 HIGHEST_LIMIT = 0.999
@@ -43,9 +55,9 @@ class Tally:
     trials: int = 0
     events: int = 0
 
-    def plus(self, event: bool) -> Tally:
-        """One more trial."""
-        return Tally(self.trials + 1, self.events + event)
+    def plus(self, events: Sequence[bool]) -> Tally:
+        """With more trials."""
+        return Tally(self.trials + len(events), self.events + sum(events))
 
     @property
     def share(self) -> float | None:
@@ -60,9 +72,9 @@ class Discordant:
     worse: int = 0
     better: int = 0
 
-    def plus(self, ours: bool, theirs: bool) -> Discordant:
-        """One more pair."""
-        return Discordant(self.worse + (ours and not theirs), self.better + (theirs and not ours))
+    def plus(self, pairs: Sequence[tuple[bool, bool]]) -> Discordant:
+        """With more pairs: whether the challenger, whether the champion had the event."""
+        return Discordant(self.worse + pairs.count((True, False)), self.better + pairs.count((False, True)))
 
 
 class Evidence(BaseModel):
@@ -87,9 +99,13 @@ class Evidence(BaseModel):
     champion_slow: Tally = Tally()
     errors_paired: Discordant = Discordant()
     slow_paired: Discordant = Discordant()
+    slow_windows: Windows
     agreement: Bets
     bake_errors: Tally = Tally()
     bake_slow: Tally = Tally()
+    bake_windows: Windows | None = None
+    """None before the first baked frame; then with the limit that was settled by then."""
+    last_error_window: int = -1
     latencies: Latencies = Latencies()
     champion_latencies: Latencies = Latencies()
 
@@ -130,7 +146,10 @@ class Figure(BaseModel):
 
 def no_evidence(params: PromoteParams) -> Evidence:
     """Where a promotion begins."""
-    return Evidence(agreement=Bets(params.min_agreement))
+    return Evidence(
+        slow_windows=Windows(ShareBets(params.max_slow_share)),
+        agreement=Bets(params.min_agreement),
+    )
 
 
 def enter_state(evidence: Evidence) -> Evidence:
@@ -148,45 +167,52 @@ def read_in(evidence: Evidence, reading: Reading, mode: str, params: PromotePara
         "dropped": evidence.dropped + reading.num_dropped,
         "frames_in_state": evidence.frames_in_state + reading.num_frames,
         "unusable_in_state": evidence.unusable_in_state + reading.num_unusable,
-        "failures_in_row": _run(evidence.failures_in_row, reading.outcomes),
-        "champion_failures_in_row": _champion_run(evidence.champion_failures_in_row, reading.outcomes),
+        "failures_in_row": failures_in_row(evidence.failures_in_row, reading.outcomes),
+        "champion_failures_in_row": champion_failures_in_row(evidence.champion_failures_in_row, reading.outcomes),
     }
     return add_samples(evidence.model_copy(update=changes), reading.samples, mode, params)
 
 
 def add_samples(evidence: Evidence, samples: Iterable[Sample], mode: str, params: PromoteParams) -> Evidence:
-    """Add judged frames, one by one."""
-    for sample in samples:
-        changes = _baked(evidence, sample, params) if sample.mode == "champion" else _paired(evidence, sample, params)
-        if sample.failed and sample.champion_failed:
-            continue  # an outage
-        counts = sample.mode == mode and (sample.mode == "champion" or sample.champion_failed is not None)
-        changes["in_state"] = evidence.in_state + counts
-        changes["latencies"] = evidence.latencies.plus(sample.latency_ms)
-        changes["champion_latencies"] = evidence.champion_latencies.plus(sample.champion_ms)
-        evidence = evidence.model_copy(update=changes)
-    return evidence
+    """Add judged frames, in their order; an outage of both arms is none."""
+    judged = [sample for sample in samples if not (sample.failed and sample.champion_failed)]
+    if not judged:
+        return evidence
+    paired = [sample for sample in judged if sample.mode != "champion"]
+    changes = {
+        "in_state": evidence.in_state + sum(sample.mode == mode and is_complete(sample) for sample in judged),
+        "latencies": evidence.latencies.plus(sample.latency_ms for sample in judged),
+        "champion_latencies": evidence.champion_latencies.plus(sample.champion_ms for sample in judged),
+    }
+    trials, changes["last_error_window"] = error_trials(judged, evidence.last_error_window)
+    if paired:
+        changes |= _paired_errors(evidence, [trial for trial in trials if trial.mode != "champion"])
+        changes |= _paired_latencies(evidence, paired, params.latency_budget_ms)
+        changes["agreement"] = evidence.agreement.bet(
+            *(sample.agreement for sample in paired if sample.agreement is not None)
+        )
+    if len(paired) < len(judged):
+        baked = [sample for sample in judged if sample.mode == "champion"]
+        changes["bake_errors"] = evidence.bake_errors.plus(
+            [trial.failed for trial in trials if trial.mode == "champion"]
+        )
+        changes |= _baked_latencies(evidence.model_copy(update=changes), baked, params)
+    return evidence.model_copy(update=changes)
 
 
 def harm_figures(evidence: Evidence, params: PromoteParams) -> tuple[Figure, ...]:
     """The five tests for harm."""
     needed = math.log(NUM_HARM_TESTS / params.alpha)
-    paired = (
-        ("errors", evidence.errors, evidence.errors_paired, params.max_error_share),
-        ("latency", evidence.slow, evidence.slow_paired, params.max_slow_share),
+    errors, slow, bets = evidence.errors, evidence.slow, evidence.agreement
+    discordant = evidence.errors_paired
+    ln_e_errors = min(
+        ln_e_above(errors.trials, errors.events, params.max_error_share),
+        ln_e_discordant(discordant.worse, discordant.better),
     )
-    baked = (
-        ("bake errors", evidence.bake_errors, bake_limit(evidence.champion_errors, params.max_error_share, params)),
-        ("bake latency", evidence.bake_slow, bake_limit(evidence.champion_slow, params.max_slow_share, params)),
-    )
-    bets = evidence.agreement
+    ln_e_slow = min(evidence.slow_windows.shares.ln_e, evidence.slow_windows.signs.ln_e)
     return (
-        *(
-            _figure(
-                name, tally, limit, min(_ln_e_limit(tally, limit), ln_e_discordant(pairs.worse, pairs.better)), needed
-            )
-            for name, tally, pairs, limit in paired
-        ),
+        _figure("errors", errors, params.max_error_share, ln_e_errors, needed),
+        _figure("latency", slow, params.max_slow_share, ln_e_slow, needed),
         Figure(
             metric="agreement",
             num=bets.num,
@@ -195,7 +221,18 @@ def harm_figures(evidence: Evidence, params: PromoteParams) -> tuple[Figure, ...
             ln_e=bets.ln_e,
             needed_ln_e=needed,
         ),
-        *(_figure(name, tally, limit, _ln_e_limit(tally, limit), needed) for name, tally, limit in baked),
+        *_bake_figures(evidence, params, needed),
+    )
+
+
+def _bake_figures(evidence: Evidence, params: PromoteParams, needed: float) -> tuple[Figure, Figure]:
+    errors, slow, windows = evidence.bake_errors, evidence.bake_slow, evidence.bake_windows
+    limit, slow_limit = params.max_error_share, params.max_slow_share
+    if errors.trials or slow.trials:
+        limit, slow_limit = bake_error_limit(evidence, params), bake_slow_limit(evidence, params)
+    return (
+        _figure("bake errors", errors, limit, ln_e_above(errors.trials, errors.events, limit), needed),
+        _figure("bake latency", slow, slow_limit, windows.shares.ln_e if windows else 0.0, needed),
     )
 
 
@@ -206,57 +243,54 @@ def error_certificate(evidence: Evidence, params: PromoteParams) -> Figure:
     return _figure("error certificate", tally, limit, ln_e, math.log(1 / params.alpha))
 
 
-def bake_limit(champion: Tally, limit: float, params: PromoteParams) -> float:
-    """`limit`, or where the old champion exceeded it on the paired frames, the upper bound of its share."""
-    if champion.share is None or champion.share <= limit:
-        return limit
+def bake_error_limit(evidence: Evidence, params: PromoteParams) -> float:
+    """The limit, or where the old champion exceeded it in the shadow, the upper bound of its share."""
+    share, limit = evidence.champion_errors.share, params.max_error_share
+    return limit if share is None or share <= limit else _upper_bound(evidence.champion_errors, params)
+
+
+def bake_slow_limit(evidence: Evidence, params: PromoteParams) -> float:
+    """The limit, or the upper bound of the old champion's share in the shadow where that is higher.
+
+    Nobody bakes beside the new champion, and how busy the machine is changes from minute to minute.
+    """
+    champion = evidence.champion_slow
+    return max(params.max_slow_share, _upper_bound(champion, params)) if champion.trials else params.max_slow_share
+
+
+def _upper_bound(champion: Tally, params: PromoteParams) -> float:
     return min(HIGHEST_LIMIT, upper_bound(champion.trials, champion.events, params.alpha / NUM_HARM_TESTS))
-
-
-def _ln_e_limit(tally: Tally, limit: float) -> float:
-    return ln_e_above(tally.trials, tally.events, limit)
 
 
 def _figure(name: Any, tally: Tally, limit: float, ln_e: float, needed: float) -> Figure:
     return Figure(metric=name, num=tally.trials, value=tally.share, limit=limit, ln_e=ln_e, needed_ln_e=needed)
 
 
-def _paired(evidence: Evidence, sample: Sample, params: PromoteParams) -> dict[str, Any]:
-    changes: dict[str, Any] = {"errors": evidence.errors.plus(sample.failed)}
-    slow = None if sample.latency_ms is None else sample.latency_ms > params.latency_budget_ms
-    champion_slow = None if sample.champion_ms is None else sample.champion_ms > params.latency_budget_ms
-    if slow is not None:
-        changes["slow"] = evidence.slow.plus(slow)
-    if sample.champion_failed is not None:
-        changes["champion_errors"] = evidence.champion_errors.plus(sample.champion_failed)
-        changes["errors_paired"] = evidence.errors_paired.plus(sample.failed, sample.champion_failed)
-    if champion_slow is not None:
-        changes["champion_slow"] = evidence.champion_slow.plus(champion_slow)
-        if slow is not None:
-            changes["slow_paired"] = evidence.slow_paired.plus(slow, champion_slow)
-    if sample.agreement is not None:
-        changes["agreement"] = evidence.agreement.bet(sample.agreement)
-    return changes
+def _paired_errors(evidence: Evidence, trials: list[Sample]) -> dict[str, Any]:
+    return {
+        "errors": evidence.errors.plus([trial.failed for trial in trials]),
+        "champion_errors": evidence.champion_errors.plus(
+            [theirs for _, theirs in failed_pairs(filter(is_beside, trials))]
+        ),
+        "errors_paired": evidence.errors_paired.plus(failed_pairs(trials)),
+    }
 
 
-def _baked(evidence: Evidence, sample: Sample, params: PromoteParams) -> dict[str, Any]:
-    changes: dict[str, Any] = {"bake_errors": evidence.bake_errors.plus(sample.failed)}
-    if sample.latency_ms is not None:
-        changes["bake_slow"] = evidence.bake_slow.plus(sample.latency_ms > params.latency_budget_ms)
-    return changes
+def _paired_latencies(evidence: Evidence, paired: list[Sample], budget_ms: float) -> dict[str, Any]:
+    frames = slow_frames(paired, budget_ms)
+    beside = [sample.champion_ms for sample in paired if sample.champion_ms is not None and is_beside(sample)]
+    return {
+        "slow": evidence.slow.plus([ours for _, ours, _ in frames]),
+        "champion_slow": evidence.champion_slow.plus([ms > budget_ms for ms in beside]),
+        "slow_paired": evidence.slow_paired.plus([(ours, theirs) for _, ours, theirs in frames if theirs is not None]),
+        "slow_windows": evidence.slow_windows.plus(frames),
+    }
 
 
-def _run(length: int, outcomes: Iterable[tuple[bool | None, bool | None]]) -> int:
-    for failed, champion_failed in outcomes:
-        if failed is False:
-            length = 0
-        elif failed and not champion_failed:
-            length += 1
-    return length
-
-
-def _champion_run(length: int, outcomes: Iterable[tuple[bool | None, bool | None]]) -> int:
-    for _, champion_failed in outcomes:
-        if champion_failed is not None:
-            length = length + 1 if champion_failed else 0
-    return length
+def _baked_latencies(evidence: Evidence, baked: list[Sample], params: PromoteParams) -> dict[str, Any]:
+    frames = slow_frames(baked, params.latency_budget_ms)
+    windows = evidence.bake_windows or Windows(ShareBets(bake_slow_limit(evidence, params)))
+    return {
+        "bake_slow": evidence.bake_slow.plus([slow for _, slow, _ in frames]),
+        "bake_windows": windows.plus(frames),
+    }

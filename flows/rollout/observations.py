@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeGuard
+from typing import Any, Literal, NamedTuple, TypeGuard
 
 from flows.errors import ServiceError
 from flows.rollout.agreement import agreement
@@ -17,6 +17,7 @@ Mode = Literal["shadow", "canary", "champion"]
 _FAULT = "fault"
 _REFUSED = "refused"
 _GOOD = "good"
+_NUMBERS = (int, float)
 _RATE_LIMITED = 429  # the client sends more than it may; an overloaded service answers 503
 
 
@@ -31,6 +32,8 @@ class Sample:
     champion_failed: bool | None
     champion_ms: float | None
     agreement: float | None
+    window: int | None = None
+    """Number of the window of time that it belongs to; None: each frame has its own."""
 
     def row(self) -> list[Any]:
         """The sample as JSON; `Sample(*row)` is the way back."""
@@ -42,6 +45,7 @@ class Sample:
             self.champion_failed,
             self.champion_ms,
             self.agreement,
+            self.window,
         ]
 
 
@@ -73,9 +77,15 @@ class Reading:
         )
 
 
+PERIODS_PER_WINDOW = 4
+
+
 @dataclass
 class Thinning:
-    """Lets one frame of a camera through per period: neighbours are so alike that they are not two observations."""
+    """Lets one frame of a camera through per period: neighbours are so alike that they are not two observations.
+
+    Slow frames and errors come in bursts over all cameras, so frames are gathered in windows of four periods.
+    """
 
     period_s: float
     _last_s: dict[str, float] = field(default_factory=dict)
@@ -88,9 +98,12 @@ class Thinning:
         self._last_s[camera] = time_s
         return True
 
+    def window_of(self, time_s: float) -> int | None:
+        """The window that a frame belongs to; None where every frame is judged."""
+        return math.floor(time_s / (PERIODS_PER_WINDOW * self.period_s)) if self.period_s else None
 
-@dataclass(frozen=True)
-class _Arm:
+
+class _Arm(NamedTuple):
     """One arm's answer: good, refused (the client's fault) or fault."""
 
     outcome: str
@@ -153,9 +166,12 @@ def _read_entry(
     ours, theirs = _arms(entry, version)
     outcome = _failures(ours, theirs)
     stands_by = entry.get("mode") == "champion" and _is_candidate(entry, version)
-    if ours is None or stands_by or not thinning.lets_through(_text(entry, "camera"), _number(entry, "time")):
+    if ours is None or stands_by:
         return outcome, None
-    return outcome, _sample(entry, ours, theirs)
+    time_s = _number(entry, "time")
+    if not thinning.lets_through(_text(entry, "camera"), time_s):
+        return outcome, None
+    return outcome, _sample(entry, ours, theirs, outcome, thinning.window_of(time_s))
 
 
 def _is_candidate(entry: Mapping[str, Any], version: str) -> bool:
@@ -166,15 +182,20 @@ def _is_candidate(entry: Mapping[str, Any], version: str) -> bool:
 
 def _arms(entry: Mapping[str, Any], version: str) -> tuple[_Arm | None, _Arm | None]:
     """The challenger's and the other arm, told apart by version: after the switch the slots are swapped."""
-    found = [entry.get(slot) for slot in ("champion", "candidate")]
-    present = [arm for arm in found if arm is not None]
-    if not present or not all(isinstance(arm, dict) and isinstance(arm.get("version"), str) for arm in present):
+    candidate = entry.get("candidate")
+    found: dict[bool, Mapping[str, Any]] = {}
+    for arm in (entry.get("champion"), candidate):
+        if arm is None:
+            continue
+        if not isinstance(arm, dict) or not isinstance(arm.get("version"), str):
+            raise _Unusable
+        is_ours = arm["version"] == version
+        if is_ours in found:
+            raise _Unusable
+        found[is_ours] = arm
+    if not found or (candidate is not None and True not in found):
         raise _Unusable
-    ours = [arm for arm in present if arm["version"] == version]
-    theirs = [arm for arm in present if arm["version"] != version]
-    if len(ours) > 1 or len(theirs) > 1 or (entry.get("candidate") is not None and not ours):
-        raise _Unusable
-    return (_read_arm(ours[0]) if ours else None), (_read_arm(theirs[0]) if theirs else None)
+    return (_read_arm(found[True]) if True in found else None), (_read_arm(found[False]) if False in found else None)
 
 
 def _read_arm(arm: Mapping[str, Any]) -> _Arm | None:
@@ -204,8 +225,14 @@ def _failures(ours: _Arm | None, theirs: _Arm | None) -> tuple[bool | None, bool
     return ours.outcome == _FAULT, champion
 
 
-def _sample(entry: Mapping[str, Any], ours: _Arm, theirs: _Arm | None) -> Sample | None:
-    failed, champion_failed = _failures(ours, theirs)
+def _sample(
+    entry: Mapping[str, Any],
+    ours: _Arm,
+    theirs: _Arm | None,
+    outcome: tuple[bool | None, bool | None],
+    window: int | None,
+) -> Sample | None:
+    failed, champion_failed = outcome
     if failed is None:
         return None  # refused by all who were asked: the client's fault
     if theirs is not None and theirs.outcome == _REFUSED:
@@ -226,6 +253,7 @@ def _sample(entry: Mapping[str, Any], ours: _Arm, theirs: _Arm | None) -> Sample
         champion_failed=champion_failed,
         champion_ms=round(theirs.latency_ms, 2) if theirs is not None and theirs.outcome == _GOOD else None,
         agreement=score,
+        window=window,
     )
 
 
@@ -242,7 +270,7 @@ def _is_whole(value: object) -> TypeGuard[int]:
 
 def _number(entry: Mapping[str, Any], key: str) -> float:
     value = entry.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, _NUMBERS) or not math.isfinite(value):
         raise _Unusable
     return float(value)
 

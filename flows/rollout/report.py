@@ -64,6 +64,9 @@ class PromotionReport(BaseModel):
     latency_ms: Percentiles = Field(description="of the challenger")
     champion_latency_ms: Percentiles = Field(description="of the champion on the same frames")
     evidence: tuple[EvidenceFigure, ...] = Field(description="the e-values, those for harm first")
+    awaits_approval: Literal["canary", "promoting"] | None = Field(
+        default=None, description="held because nobody has agreed to this state yet"
+    )
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,8 @@ class RolloutEvent:
     """The least number it needs; 0 where nothing is counted."""
     evidence: tuple[EvidenceFigure, ...]
     text: str
+    awaits: str = ""
+    """The state that somebody is asked to agree to."""
 
 
 OnEvent = Callable[[RolloutEvent], None]

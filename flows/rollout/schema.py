@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+SCHEMA_VERSION = 1
+"""A table or column more, and this rises; journals of earlier versions get what they lack when they are opened."""
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS promotions (
     id INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -1,8 +1,8 @@
 """The states of a promotion and the one pure function that moves between them.
 
     IDLE -> OFFLINE_GATE -> STAGING -> SHADOW -> CANARY(0) ... CANARY(k) -> PROMOTING -> BAKE -> DRAIN_OLD -> DONE
-    OFFLINE_GATE ... BAKE, HOLD -> ROLLING_BACK -> ROLLED_BACK
-    OFFLINE_GATE ... BAKE       -> HOLD -> back to where it was held
+    IDLE ... BAKE, HOLD -> ROLLING_BACK -> ROLLED_BACK
+    IDLE ... BAKE       -> HOLD -> back to where it was held
 
 A first champion has nobody to be compared with and nobody to fall back on: STAGING -> PROMOTING -> DONE.
 DRAIN_OLD is past the point of no return: from there it only goes forward.
@@ -44,6 +44,7 @@ class Event(StrEnum):
 TERMINAL = frozenset({State.DONE, State.ROLLED_BACK})
 REVERSIBLE = frozenset(
     {
+        State.IDLE,
         State.OFFLINE_GATE,
         State.STAGING,
         State.SHADOW,

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import Literal
 
 from flows.params import PromoteParams
+from flows.rollout.approvals import UNANSWERED, gate_of
 from flows.rollout.evidence import Evidence, Figure, error_certificate, harm_figures
 from flows.rollout.journal import Entry, Journal
 from flows.rollout.latencies import Latencies
 from flows.rollout.report import EvidenceFigure, Outcome, Percentiles, PromotionReport, StatePassed
-from flows.rollout.states import Event, State
+from flows.rollout.states import Event, Route, State
 
 
 def summarise(
@@ -30,12 +32,13 @@ def summarise(
         champion_version=entry.champion[0] if entry.champion else None,
         states=tuple(_states(journal, promotion, entry.closed_at or now)),
         frames_seen=evidence.frames,
-        frames_judged=_judged(evidence),
+        frames_judged=frames_judged(evidence),
         fallbacks=evidence.fallbacks,
         lost=evidence.lost,
         latency_ms=_percentiles(evidence.latencies),
         champion_latency_ms=_percentiles(evidence.champion_latencies),
         evidence=evidence_figures((*harm_figures(evidence, params), error_certificate(evidence, params))),
+        awaits_approval=_awaited(entry, params),
     )
 
 
@@ -63,9 +66,17 @@ def _outcome(journal: Journal, entry: Entry) -> Outcome:
     return "aborted" if Event.ABORT in events else "rolled_back"
 
 
+def _awaited(entry: Entry, params: PromoteParams) -> Literal["canary", "promoting"] | None:
+    held = entry.position.held_from
+    if held is None or not entry.sentence.startswith(UNANSWERED):
+        return None
+    gate = gate_of(Route(len(params.canary_steps), entry.champion is not None), params)
+    return "canary" if gate is State.CANARY else "promoting"
+
+
 def _sentence(journal: Journal, entry: Entry, outcome: Outcome, evidence: Evidence) -> str:
     version, lost = entry.challenger[0], f"{evidence.lost} of {evidence.frames:,} frames lost"
-    judged = _judged(evidence)
+    judged = frames_judged(evidence)
     if outcome == "promoted":
         if entry.champion is None:
             return f"version {version} is the first champion"
@@ -98,8 +109,9 @@ def _states(journal: Journal, promotion: int, end: float) -> Iterable[StatePasse
         yield StatePassed(state=str(position), entered_at=entered, seconds=round(until - at, 3), reason=reason)
 
 
-def _judged(evidence: Evidence) -> int:
-    return evidence.errors.trials + evidence.bake_errors.trials
+def frames_judged(evidence: Evidence) -> int:
+    """The challenger's frames that were judged: answered, or failed (a burst of failures counts once)."""
+    return evidence.latencies.num + evidence.errors.events + evidence.bake_errors.events
 
 
 def _percentiles(latencies: Latencies) -> Percentiles:

@@ -7,9 +7,10 @@ from flows.params import PromoteParams
 from flows.rollout.effects import Effects
 from flows.rollout.evidence import enter_state, no_evidence, read_in
 from flows.rollout.journal import Entry
+from flows.rollout.judge import Situation, Verdict
 from flows.rollout.observations import Reading, Thinning, read_page
-from flows.rollout.record import COUNTS, evidence_line, replay_record
-from flows.rollout.states import State
+from flows.rollout.replay import COUNTS, evidence_line, replay_record
+from flows.rollout.states import Position, State
 
 _MODES = {State.SHADOW.value: "shadow", State.CANARY.value: "canary"}
 
@@ -19,13 +20,16 @@ class Witness:
 
     def __init__(self, entry: Entry, effects: Effects, params: PromoteParams) -> None:
         self.evidence = no_evidence(params)
+        self.harm: tuple[str, ...] = ()
+        """Reasons of a verdict to roll back, found in the record; it stands, whatever has been seen since."""
         self._entry, self._effects, self._params = entry, effects, params
         self._thinning = Thinning(params.thin_s)
 
     def recall(self, strict: bool) -> None:
         """Take the evidence from the record. Raises ProjectError when it is damaged, unless not `strict`."""
         try:
-            self.evidence = replay_record(self._effects.record.path)
+            replay = replay_record(self._effects.record.path)
+            self.evidence, self.harm = replay.evidence, replay.harm
         except ProjectError:
             if strict:
                 raise
@@ -57,6 +61,15 @@ class Witness:
         self._effects.record.append(
             "evidence", state, text, self._effects.clock.now(), mode="", counts=counts, samples=[]
         )
+
+    def record_verdict(self, position: Position, verdict: Verdict, situation: Situation, decided: bool) -> None:
+        """Have a verdict in the record; one that `decided` is in the journal as well, for the transition to cite."""
+        effects, now = self._effects, self._effects.clock.now()
+        body, reason = verdict.model_dump(mode="json"), verdict.reasons[0]
+        content = {"step": position.step, "situation": vars(situation), "verdict": body}
+        effects.record.append("verdict", position.state.value, reason, now, **content)
+        if decided:
+            effects.journal.save_verdict(effects.lease, self._entry.id, position, verdict.model_dump_json(), now)
 
     def _read_to_end(self) -> Reading:
         reading = Reading(self.evidence.cursor)

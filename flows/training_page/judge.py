@@ -149,7 +149,7 @@ def _boxes(boxes: Boxes, where: slice, scores: Floats | None, fates: Sequence[Fa
 
 def _whole(truth: GroundTruth, found: Predictions, params: EvaluateParams, counts: Ints) -> JudgedPart:
     everywhere = np.ones(len(truth.images), dtype=bool)
-    weights = jackknife_weights(unit_of_image(truth, params.unit, everywhere, params.min_units))
+    weights = jackknife_weights(unit_of_image(truth, params.unit, everywhere, params.min_units, params.block_s))
     samples = mean_average_precision(average_precisions(rank(match_all(truth, found)), weights))
     precision, recall = _precision_recall(counts.sum(axis=0))
     return JudgedPart(

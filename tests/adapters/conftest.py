@@ -1,11 +1,14 @@
-"""An MLflow database that is there at once."""
+"""An MLflow database that is there at once, and a Kubernetes cluster."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.adapters.kubernetes_stage import Stage
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +26,11 @@ def mlflow_uri(tmp_path: Path, migrated_store: Path) -> str:
     """A database of the test's own."""
     shutil.copy(migrated_store, tmp_path / "mlflow.db")
     return f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    """A cluster of the test's own."""
+    one = Stage(tmp_path)
+    yield one
+    one.close()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -11,6 +12,7 @@ import httpx
 import pytest
 
 from bentos.router.routing import Backend, Snapshot
+from flows.adapters import local_traffic
 from flows.adapters.fake_traffic import FakeRegistry
 from flows.adapters.local_traffic import LocalTraffic, service_name
 from flows.adapters.processes import find_free_port, is_alive, read_services, spawn, stop
@@ -81,6 +83,7 @@ class Street:
         self.url, self.admin_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin_port}"
         argv = [sys.executable, "-m", "bentos.router", "--port", str(port), "--admin-port", str(admin_port)]
         argv += ["--state-dir", str(home / "router")]
+        self.router_argv = argv
         self.router = spawn("router", argv, env=dict(os.environ), log=home / "logs" / "router.log", home=home)
         wait_for(self._answers)
         self.traffic = self.another_traffic()
@@ -159,13 +162,26 @@ def test_the_routers_refusals_have_names(street: Street) -> None:
     assert street.traffic.stats()["requests_total"] == 0
 
 
-def test_without_a_router_there_is_a_clear_word(tmp_path: Path) -> None:
+def test_without_a_router_there_is_a_clear_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_traffic, "ROUTER_PATIENCE_S", 0.0)
     traffic = LocalTraffic(tmp_path, "http://127.0.0.1:9", tmp_path, lambda version, port: ([], {}))
     with pytest.raises(ServiceError, match="tca serve"):
         traffic.routing()
     (tmp_path / "token").write_text("t")
     with pytest.raises(ServiceError, match="the router does not answer at http://127.0.0.1:9"):
         traffic.routing()
+
+
+def test_a_router_that_is_started_again_is_waited_for(street: Street) -> None:
+    snapshot = street.traffic.routing().model_copy(update={"epoch": 3, "generation": 2})
+    street.traffic.route(snapshot)
+    port, argv = street.admin_url.rpartition(":")[2], street.router_argv
+    assert port in argv
+    os.kill(street.router.pid, signal.SIGKILL)
+    wait_for(lambda: not is_alive(street.router))
+    street.router = spawn("router", argv, env=dict(os.environ), log=street.home / "log", home=street.home)
+    street.traffic.route(snapshot.model_copy(update={"generation": 3}))
+    assert street.traffic.routing().order == (3, 3)
 
 
 def test_a_champion_is_served_and_replaced(street: Street) -> None:

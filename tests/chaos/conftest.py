@@ -11,6 +11,7 @@ import pytest
 from tests.chaos.load import Frame, mixed_frames
 from tests.chaos.service import write_conv_model
 from tests.detector.conftest import Services, service_environment  # noqa: F401  # a fixture
+from tests.promotion.conftest import stack  # noqa: F401  # a fixture
 
 
 @pytest.fixture

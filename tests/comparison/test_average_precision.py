@@ -64,6 +64,64 @@ def test_equal_to_coco_overall_and_by_size(seed: int, make_truth, make_predictio
         np.testing.assert_allclose(np.array(curve), reference[0, ..., area].T, atol=1e-9)
 
 
+_CORNERS = st.integers(0, 60).map(lambda step: 4.0 * step)  # sides of 32 and 96 px, the limits of sizes, are among them
+_BOXES = st.tuples(_CORNERS, _CORNERS, _CORNERS, _CORNERS).map(
+    lambda box: [box[0], box[1], box[0] + max(box[2], 4.0), box[1] + max(box[3], 4.0)]
+)
+_SCORES = st.integers(1, 8).map(lambda step: step / 8)  # few, so that many tie
+
+
+@st.composite
+def scenes(draw: st.DrawFn) -> tuple[GroundTruth, Predictions]:
+    """Few frames with whatever boxes: classes without objects, frames without either, ties of score and of overlap."""
+    num_classes = draw(st.integers(1, 3))
+    objects = st.lists(st.tuples(_BOXES, st.integers(0, num_classes - 1)), max_size=5)
+    frames, boxes, scores, class_ids = [], [], [], []
+    for number in range(draw(st.integers(1, 4))):
+        labelled = draw(objects)
+        frames.append(
+            LabelledFrame(str(number), "cam", "clip", "day", [box for box, _ in labelled], [one for _, one in labelled])
+        )
+        again = draw(st.lists(st.sampled_from(labelled), max_size=5)) if labelled else []
+        found = [*again, *draw(objects)]
+        boxes.append([box for box, _ in found])
+        class_ids.append([one for _, one in found])
+        scores.append(draw(st.lists(_SCORES, min_size=len(found), max_size=len(found))))
+    truth = ground_truth([f"class{number}" for number in range(num_classes)], frames)
+    return truth, predictions(truth.images, boxes, scores, class_ids)
+
+
+def assert_equal_to_coco(truth: GroundTruth, found: Predictions) -> None:
+    reference = coco_precision(truth, found)
+    for area, size in enumerate([None, *AREA_RANGES_PX]):
+        ranking = rank(match_all(truth, found, AREA_RANGES_PX.get(size or "")))
+        ours = np.nan_to_num(average_precisions(ranking, once(truth))[0], nan=-1)
+        np.testing.assert_allclose(ours, reference[..., area].mean(axis=1).T, rtol=0, atol=1e-6)
+
+
+@settings(max_examples=100, deadline=None)
+@given(scenes())
+def test_equal_to_coco_whatever_the_boxes(scene: tuple[GroundTruth, Predictions]) -> None:
+    truth, found = scene
+    if len(found.scores):  # the reference takes no empty list of detections
+        assert_equal_to_coco(truth, found)
+
+
+@pytest.mark.parametrize("num", [99, 100, 101, 250])
+def test_equal_to_coco_where_detections_are_cut_off(num: int, make_truth) -> None:
+    """Only the best hundred of a class and frame count; many of the same score stand at the edge."""
+    rng = np.random.default_rng(num)
+    truth = make_truth(rng, cameras=1, clips=1, frames=3, classes=2, most=30)
+    boxes, scores, class_ids = [], [], []
+    for index in range(len(truth.images)):
+        here = truth.of(index)
+        chosen = rng.integers(here.start, here.stop, num)
+        boxes.append(truth.boxes_xyxy[chosen] + rng.integers(-2, 3, (num, 4)))
+        scores.append(rng.integers(1, 6, num) / 5)
+        class_ids.append(np.where(rng.random(num) < 0.9, 0, 1))
+    assert_equal_to_coco(truth, predictions(truth.images, boxes, scores, class_ids))
+
+
 def one_class(objects: list[int], hits: list[tuple[int, float, bool]]) -> tuple[GroundTruth, Predictions]:
     """Objects per image, and detections as (image, score, whether right), each right one on the next object."""
     frames = [
@@ -160,3 +218,14 @@ def test_weights_of_another_width_are_refused(make_truth, make_predictions) -> N
 def test_recall_points_are_coco_s() -> None:
     assert len(RECALL_POINTS) == 101
     assert RECALL_POINTS[35] > 35 / 100
+
+
+@pytest.mark.parametrize("num_threads", [1, 2, 5])
+def test_threads_change_nothing(num_threads: int, make_truth, make_predictions) -> None:
+    rng = np.random.default_rng(6)
+    truth = make_truth(rng, cameras=3)
+    ranking = rank(match_all(truth, make_predictions(rng, truth)))
+    weights = rng.integers(0, 3, (100, len(truth.images)))
+    np.testing.assert_array_equal(
+        average_precisions(ranking, weights, num_threads=num_threads), average_precisions(ranking, weights)
+    )

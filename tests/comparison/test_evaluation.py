@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from flows.comparison.engine_latency import EngineTimes
 from flows.comparison.evaluation import compare
 from flows.comparison.report import EvaluationReport
 from flows.comparison.tables import read_ground_truth, read_predictions, write_ground_truth, write_predictions
@@ -76,7 +78,8 @@ def test_too_few_cameras_are_inconclusive_and_clips_are_the_way_out(make_truth, 
     assert report.bootstrap is None
     assert report.difference.map50_95.lower is None
     by_clip = params.model_copy(update={"unit": "clip"})
-    assert compare(truth, *models, by_clip, served_conf=0.25, seed=0).outcome == "promote"
+    finer = compare(truth, *models, by_clip, served_conf=0.25, seed=0)
+    assert {gate.name: gate.state for gate in finer.gates}["accuracy"] == "passed"
 
 
 def test_a_first_champion_is_held_against_the_floor(scene, params) -> None:
@@ -117,3 +120,76 @@ def test_tables_that_do_not_belong_together_are_refused(scene, make_truth, param
     _, good, fair = scene
     with pytest.raises(DataError, match="challenger: predictions for 128 images"):
         compare(make_truth(np.random.default_rng(0), cameras=2), good, fair, params, served_conf=0.25, seed=0)
+
+
+def test_every_gate_is_in_the_report_and_carries_the_verdict(scene, params) -> None:
+    truth, good, fair = scene
+    times = EngineTimes(challenger_ms=(20.0,) * 120, champion_ms=(19.0,) * 120)
+    report = compare(truth, good, fair, params, served_conf=0.25, seed=0, times=times)
+    states = {gate.name: gate.state for gate in report.gates}
+    assert list(states) == ["accuracy", "slices", "precision", "recall", "calibration", "latency"]
+    assert states["accuracy"] == states["slices"] == states["recall"] == states["latency"] == "passed"
+    assert report.latency.slowdown.value == pytest.approx(20 / 19)
+    assert set(report.reasons) >= {gate.reason for gate in report.gates}
+    slow = times.model_copy(update={"challenger_ms": (40.0,) * 120})
+    rejected = compare(truth, good, fair, params, served_conf=0.25, seed=0, times=slow)
+    assert rejected.outcome == "reject"
+    assert "too slow" in rejected.sentence
+
+
+def test_a_boaster_is_rejected_though_it_finds_as_much(scene, params) -> None:
+    """Confidences pushed up keep their order: average precision does not move, calibration does."""
+    truth, good, _ = scene
+    boasting = replace(good, scores=good.scores**0.2)
+    report = compare(truth, boasting, good, params, served_conf=0.0, seed=0)
+    states = {gate.name: gate.state for gate in report.gates}
+    assert report.difference.map50_95.value == 0
+    assert (states["accuracy"], states["calibration"], report.outcome) == ("passed", "failed", "reject")
+    new, old = report.challenger.calibration, report.champion.calibration
+    assert report.difference.calibration_error.value == pytest.approx(new.error - old.error)
+    assert report.difference.overconfidence.value == pytest.approx(new.overconfidence - old.overconfidence)
+    shy = compare(truth, replace(good, scores=good.scores**5), good, params, served_conf=0.0, seed=0)
+    assert {gate.name: gate.state for gate in shy.gates}["calibration"] == "passed"
+    assert shy.difference.calibration_error.value > 0
+
+
+@pytest.mark.parametrize("has_champion", [True, False])
+def test_times_of_other_models_are_refused(scene, params, has_champion: bool) -> None:
+    truth, good, fair = scene
+    times = EngineTimes(challenger_ms=(20.0,) * 120, champion_ms=() if has_champion else (20.0,) * 120)
+    with pytest.raises(DataError, match="champion was"):
+        compare(truth, good, fair if has_champion else None, params, served_conf=0.25, seed=0, times=times)
+
+
+def test_a_goal_of_being_better_refuses_the_very_same_model(scene, params) -> None:
+    truth, good, _ = scene
+    report = compare(truth, good, good, params.model_copy(update={"goal": "superior"}), served_conf=0.25, seed=0)
+    assert report.outcome == "reject"
+    assert report.thresholds.goal == "superior"
+
+
+def test_blocks_of_time_are_the_unit_of_few_cameras(make_truth, make_predictions, params) -> None:
+    rng = np.random.default_rng(0)
+    truth = make_truth(rng, cameras=2)
+    minutes = [f"2026-03-02T12:{index % 16:02d}:30+01:00" for index in range(len(truth.images))]
+    truth = replace(truth, times=tuple(minutes))
+    models = make_predictions(rng, truth, **GOOD), make_predictions(rng, truth, **FAIR)
+    report = compare(truth, *models, params.model_copy(update={"unit": "block"}), served_conf=0.25, seed=0)
+    assert report.num_units == 32  # two cameras, sixteen minutes each
+    assert {gate.name: gate.state for gate in report.gates}["accuracy"] == "passed"
+    longer = params.model_copy(update={"unit": "block", "block_s": 240.0})
+    assert compare(truth, *models, longer, served_conf=0.25, seed=0).num_units == 8
+
+
+def test_a_report_of_before_the_gates_can_be_read(scene, params) -> None:
+    truth, good, fair = scene
+    report = compare(truth, good, fair, params, served_conf=0.25, seed=0)
+    old = report.model_dump(mode="json", exclude={"gates", "latency"})
+    for one in ("challenger", "champion"):
+        del old[one]["calibration"], old[one]["figures"]["calibration_error"]
+    del old["difference"]["calibration_error"]
+    for key in ("block_s", "goal", "slice_rule", "insufficient", "precision_margin", "max_slowdown"):
+        del old["thresholds"][key]
+    again = EvaluationReport.model_validate(old)
+    assert (again.gates, again.latency, again.challenger.calibration) == ((), None, None)
+    assert again.thresholds.slice_rule == "not-worse"

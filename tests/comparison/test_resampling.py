@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -116,6 +118,44 @@ def test_units(unit: str, expected: list[int]) -> None:
     truth = ground_truth(["car"], [LabelledFrame(str(i), *clip, "day", *nothing) for i, clip in enumerate(clips)])
     members = np.array([True, True, True, True, False, True])
     assert unit_of_image(truth, unit, members, 2).tolist() == expected
+
+
+def test_blocks_are_minutes_of_a_camera_where_times_are_known() -> None:
+    """Frames a second apart lie in one block; a clip without times is cut evenly."""
+    rows = [
+        ("a", "1", "2026-03-02T12:00:58+01:00"),
+        ("a", "1", "2026-03-02T12:00:59+01:00"),
+        ("a", "2", "2026-03-02T12:00:30+01:00"),  # another clip of the same minute
+        ("a", "1", "2026-03-02T12:01:01+01:00"),
+        ("b", "1", "2026-03-02T11:00:58+00:00"),  # the same moment at another camera
+        ("c", "1", ""),
+        ("c", "1", "2026-03-02T12:00:00"),
+        ("d", "1", "noon"),
+    ]
+    nothing = (np.zeros((0, 4)), np.zeros(0, dtype=int))
+    frames = [
+        LabelledFrame(str(number), camera, clip, "day", *nothing, time=time)
+        for number, (camera, clip, time) in enumerate(rows)
+    ]
+    units = unit_of_image(ground_truth(["car"], frames), "block", np.ones(len(rows), dtype=bool), 2, block_s=60)
+    assert units[:5].tolist() == [0, 0, 0, 1, 2]
+    assert units[5] not in units[:5]
+    assert units[7] not in units[:7]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 600), min_size=1, max_size=40), st.sampled_from([0.5, 7.0, 60.0]))
+def test_frames_of_one_block_are_never_further_apart_than_it_is_long(seconds: list[int], block_s: float) -> None:
+    nothing = (np.zeros((0, 4)), np.zeros(0, dtype=int))
+    start = datetime(2026, 3, 2, tzinfo=UTC)
+    frames = [
+        LabelledFrame(str(number), "a", "1", "day", *nothing, time=(start + timedelta(seconds=second)).isoformat())
+        for number, second in enumerate(seconds)
+    ]
+    units = unit_of_image(ground_truth(["car"], frames), "block", np.ones(len(frames), dtype=bool), 6, block_s=block_s)
+    for unit in set(units.tolist()):
+        members = [second for second, own in zip(seconds, units, strict=True) if own == unit]
+        assert max(members) - min(members) < block_s
 
 
 def test_clips_of_the_same_name_differ_between_cameras(make_truth) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -59,3 +61,27 @@ def test_a_slice_of_few_cameras_takes_finer_units_and_says_so(make_truth, make_p
     assert units["slice", "day"] == ("block", 12)  # 2 cameras, 4 clips
     finer = SliceTable(truth, found, None, params.model_copy(update={"min_units": 4})).figures()
     assert next((one.unit, one.challenger.num_units) for one in finer if one.name == "day") == ("clip", 4)
+
+
+@pytest.mark.parametrize(
+    ("words", "conditions"),
+    [
+        (("day", "night", "rain", "fog"), set()),
+        (("day-dry", "night-dry", "night-rain", "day-rain"), {"any day", "any night", "any dry", "any rain"}),
+        (("day", "night", "night_rain", "night fog"), {"any night"}),
+        (("night", "night-rain", "night-fog", "night-snow"), set()),  # all of it
+        (("", "", "night-rain", "rain"), {"any rain"}),
+    ],
+)
+def test_conditions_that_slices_share_are_parts_too(
+    words: tuple[str, ...], conditions: set[str], make_truth, make_predictions, params
+) -> None:
+    rng = np.random.default_rng(0)
+    truth = make_truth(rng, cameras=4)
+    truth = replace(truth, slices=tuple(words[index % 4] for index in range(len(truth.images))))
+    figures = SliceTable(truth, make_predictions(rng, truth), None, params).figures()
+    named = {one.name: one.num_objects for one in figures if one.kind == "slice"}
+    assert {name for name in named if name.startswith("any ")} == conditions
+    for condition in conditions:
+        shared = [word for word in set(words) if condition.removeprefix("any ") in word]
+        assert named[condition] == sum(named[word] for word in shared)

@@ -26,9 +26,14 @@ SMALL = (
         "evaluate.min_map50_95=0.0",
         "evaluate.margin=1.0",
         "evaluate.slice_margin=1.0",
+        "evaluate.slice_rule=not-worse",
+        "evaluate.precision_margin=1.0",
+        "evaluate.recall_margin=1.0",
+        "evaluate.calibration_margin=1.0",
     ),
     *("evaluate.replicates=100", "evaluate.min_units=2"),
     # What is tested here is the way, not the speed of a busy test machine.
+    *("evaluate.max_latency_ms=2000.0", "evaluate.max_slowdown=10.0"),
     *("promote.latency_budget_ms=2000.0", "promote.shadow_frames=12", "promote.canary_steps=[50]"),
     *(
         "promote.canary_frames=12",

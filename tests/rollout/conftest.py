@@ -13,8 +13,9 @@ import pytest
 
 from flows.adapters.fake_traffic import Behaviour, FakeClock, FakeRegistry, FakeTraffic
 from flows.params import PromoteParams
-from flows.rollout.controller import abort_promotion, resume_promotion, run_promotion
-from flows.rollout.journal import Journal, open_journal
+from flows.rollout.controller import abort_promotion, hold_promotion, resume_promotion, run_promotion
+from flows.rollout.journal import Approval, Journal, open_journal
+from flows.rollout.record import JournalView
 from flows.rollout.report import PromotionReport, RolloutEvent
 from flows.rollout.traffic import Contender
 
@@ -97,9 +98,27 @@ class Rollout:
                 clock=self.clock,
             )
 
-    def resume(self) -> PromotionReport:
+    def resume(self, lifts_hold: bool = False) -> PromotionReport:
         with open_journal(self.journal_path) as journal:
-            return resume_promotion(journal, self.traffic, self.registry, self.records, clock=self.clock)
+            return resume_promotion(
+                journal, self.traffic, self.registry, self.records, clock=self.clock, lifts_hold=lifts_hold
+            )
+
+    def hold(self, reason: str = "fog") -> PromotionReport | None:
+        with open_journal(self.journal_path) as journal:
+            return hold_promotion(journal, self.traffic, self.registry, self.records, reason, clock=self.clock)
+
+    def answer(self, gate: str, agreed: bool = True, who: str = "anna", token: str | None = None) -> None:
+        with open_journal(self.journal_path) as journal:
+            how = "token" if token else "cli"
+            journal.approve(1, Approval(gate, agreed, who, how, token, self.clock.now()))
+
+    def view(self) -> JournalView:
+        """What the journal says about promotion 1."""
+        with open_journal(self.journal_path) as journal:
+            transitions = [(str(one.state), one.step, event, why) for one, event, why, _ in journal.transitions(1)]
+            effects, approvals = frozenset(journal.effects(1)), tuple(journal.approvals(1))
+            return JournalView(journal.read(1), tuple(transitions), effects, approvals)
 
     def abort(self, reason: str = "a person said so") -> PromotionReport | None:
         with open_journal(self.journal_path) as journal:

@@ -198,8 +198,10 @@ def test_the_champion_dies_and_the_challenger_stands_in(rollout) -> None:
     one.traffic.at(4.0, lambda: one.traffic.kill("1"))
     report = one.run()
     assert report.sentence == (
-        "version 2 held in CANARY step 1: the champion's process is gone: nothing to compare with or to fall back on"
+        "version 2 held in CANARY step 1: the champion's process is gone: nothing to compare with or to fall back on; "
+        "the challenger answers all frames meanwhile"
     )
+    assert one.routed() == ("2", None, "champion")
     lost = one.traffic.num_lost
     one.clock.sleep(5)
     assert one.traffic.stats()
@@ -207,6 +209,31 @@ def test_the_champion_dies_and_the_challenger_stands_in(rollout) -> None:
     report = one.run()  # the champion is started again
     assert report.outcome == "promoted"
     one.assert_settled_on("2")
+
+
+def test_a_champion_that_hangs_is_stood_in_for_until_it_is_ready_again(rollout) -> None:
+    one = rollout()
+    one.traffic.at(4.0, lambda: one.traffic.behaviours.update({"1": Behaviour(fail_share=1.0, becomes_ready=False)}))
+    report = one.run()
+    assert report.outcome == "held"
+    assert "frames in a row; the challenger answers all frames meanwhile" in report.sentence
+    assert one.routed() == ("2", None, "champion")
+    with pytest.raises(ServiceError, match=r"version 1 did not become ready.*stays in HOLD"):
+        one.run()
+    assert (one.routed(), one.traffic.num_lost) == (("2", None, "champion"), 0)
+    one.traffic.behaviours.pop("1")
+    assert one.run().outcome == "promoted"
+    assert verify_record(one.record).passed
+
+
+def test_both_down_nobody_stands_in(rollout) -> None:
+    one = rollout()
+    down = Behaviour(fail_share=1.0, becomes_ready=False)
+    one.traffic.at(4.0, lambda: one.traffic.behaviours.update({"1": down, "2": down}))
+    report = one.run()
+    assert report.outcome == "held"
+    assert "answers all frames" not in report.sentence
+    assert one.routed() == ("1", "2", "champion")
 
 
 @pytest.mark.parametrize("after_s", [1.0, 4.0])
@@ -297,7 +324,7 @@ def test_an_abort_after_the_point_of_no_return_comes_too_late(rollout) -> None:
 
     def ask(event) -> None:
         if event.state == "DRAIN_OLD":
-            with open_journal(one.journal_path) as journal:
+            with open_journal(one.journal_path) as journal, pytest.raises(ProjectError, match="reigns already"):
                 journal.request_abort(1, "too late")
 
     assert one.run(on_event=ask).outcome == "promoted"

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
 from flows.params import PromoteParams
 from flows.rollout.evidence import (
+    Discordant,
     Evidence,
     Tally,
     add_samples,
-    bake_limit,
+    bake_error_limit,
+    bake_slow_limit,
     enter_state,
     error_certificate,
     harm_figures,
@@ -17,17 +21,28 @@ from flows.rollout.evidence import (
 )
 from flows.rollout.observations import Reading, Sample
 
+NUMBERS = itertools.count(1)
 
-def pair(failed=False, ms=30.0, champion_failed=False, champion_ms=30.0, agreement=0.9, mode="shadow") -> Sample:
+
+def pair(
+    failed=False, ms=30.0, champion_failed=False, champion_ms=30.0, agreement=0.9, mode="shadow", window=None
+) -> Sample:
     both = not failed and champion_failed is False
     return Sample(
-        1,
+        0,
         mode,
         failed,
         None if failed else ms,
         champion_failed,
         None if champion_failed else champion_ms,
         agreement if both else None,
+        next(NUMBERS) if window is None else window,
+    )
+
+
+def baked(failed=False, ms=30.0, window=None) -> Sample:
+    return Sample(
+        *(0, "champion", failed, None if failed else ms, None, None, None), next(NUMBERS) if window is None else window
     )
 
 
@@ -46,41 +61,94 @@ def test_without_frames_nothing_decides(params) -> None:
 
 
 @pytest.mark.parametrize(
-    ("samples", "expected"),
+    ("num", "of_frame", "expected"),
     [
-        ([pair()] * 200, set()),
-        ([pair(ms=130.0)] * 20, {"latency"}),
-        ([pair(failed=True)] * 20, {"errors"}),
-        ([pair(agreement=0.0)] * 20, {"agreement"}),
-        ([pair(agreement=0.45)] * 20, set()),
-        ([pair(ms=130.0, champion_ms=140.0)] * 200, set()),  # a slow machine
-        ([pair(failed=True, champion_failed=True)] * 200, set()),  # an outage
-        ([pair(failed=True, champion_failed=None)] * 200, set()),  # not paired: nobody knows
+        (200, {}, set()),
+        (20, {"ms": 130.0}, {"latency"}),
+        (20, {"failed": True}, {"errors"}),
+        (20, {"agreement": 0.0}, {"agreement"}),
+        (20, {"agreement": 0.45}, set()),
+        (200, {"ms": 130.0, "champion_ms": 140.0}, set()),  # a slow machine
+        (200, {"failed": True, "champion_failed": True}, set()),  # an outage
+        (200, {"failed": True, "champion_failed": None}, set()),  # not paired: nobody knows
     ],
 )
-def test_only_what_the_challenger_does_alone_is_harm(params, samples, expected: set[str]) -> None:
-    assert deciding(gather(params, samples), params) == expected
+def test_only_what_the_challenger_does_alone_is_harm(params, num: int, of_frame, expected: set[str]) -> None:
+    assert deciding(gather(params, [pair(**of_frame) for _ in range(num)]), params) == expected
+
+
+def test_a_burst_is_one_observation(params) -> None:
+    for frame, mode in ((pair, "shadow"), (baked, "champion")):
+        slow = [frame(ms=130.0, window=at // 50) for at in range(100)]
+        errors = [frame(failed=True, window=at // 50) for at in range(100)]
+        assert deciding(gather(params, slow, mode), params) == set()
+        assert deciding(gather(params, errors, mode), params) == set()
+    assert gather(params, [pair(failed=True, window=at // 50) for at in range(100)]).errors == Tally(2, 2)
+
+
+def test_a_burst_that_is_looked_at_twice_is_still_one(params) -> None:
+    frames = [pair(failed=True, ms=130.0, window=at // 10) for at in range(40)]
+    frames += [pair(ms=130.0, window=at // 10) for at in range(40, 80)]
+    in_parts = no_evidence(params)
+    for frame in frames:
+        in_parts = add_samples(in_parts, [frame], "shadow", params)
+    assert in_parts == gather(params, frames)
+
+
+def test_after_an_error_the_rest_of_its_window_is_no_trial_of_errors_good_or_bad(params) -> None:
+    frames = [pair(window=7), pair(failed=True, window=7), pair(window=7), pair(champion_failed=True, window=8)]
+    evidence = gather(params, [*frames, pair(failed=True, window=8), pair(window=9)])
+    assert evidence.errors == Tally(4, 1)
+    assert evidence.errors_paired == Discordant(1, 1)
+    assert evidence.in_state == 6
+
+
+def test_a_window_counts_once_it_is_over(params) -> None:
+    open_window = gather(params, [pair(ms=130.0, window=3) for _ in range(9)])
+    assert open_window.slow_windows.shares.ln_e == 0.0
+    closed = add_samples(open_window, [pair(window=4)], "shadow", params)
+    assert closed.slow_windows.shares.ln_e > 0
+    assert (closed.slow_windows.trials, closed.slow_windows.slow) == (1, 0)
+    late = add_samples(closed, [pair(ms=130.0, window=3)], "shadow", params)
+    assert (late.slow_windows.number, late.slow_windows.trials, late.slow_windows.slow) == (4, 2, 1)
 
 
 def test_a_new_champion_is_judged_by_itself_while_it_bakes(params) -> None:
-    slow = Sample(1, "champion", False, 130.0, None, None, None)
-    failed = Sample(1, "champion", True, None, None, None, None)
     outage = Sample(1, "champion", True, None, True, None, None)
-    assert deciding(gather(params, [slow] * 20, "champion"), params) == {"bake latency"}
-    assert deciding(gather(params, [failed] * 20, "champion"), params) == {"bake errors"}
+    assert deciding(gather(params, [baked(ms=130.0) for _ in range(20)], "champion"), params) == {"bake latency"}
+    assert deciding(gather(params, [baked(failed=True) for _ in range(20)], "champion"), params) == {"bake errors"}
     assert deciding(gather(params, [outage] * 200, "champion"), params) == set()
 
 
 def test_a_machine_that_was_slow_for_the_champion_too_is_no_harm_in_the_bake(params) -> None:
-    noisy = [pair(ms=130.0, champion_ms=130.0)] * 10 + [pair()] * 30
-    baked = [Sample(1, "champion", False, ms, None, None, None) for ms in [130.0, 30.0, 30.0, 30.0] * 15]
-    assert deciding(gather(params, noisy + baked), params) == set()
-    assert deciding(gather(params, [pair()] * 40 + baked), params) == {"bake latency"}
+    noisy = [pair(ms=130.0, champion_ms=130.0) for _ in range(10)] + [pair() for _ in range(30)]
+    bake = [baked(ms=ms) for ms in [130.0, 30.0, 30.0, 30.0] * 15]
+    assert deciding(gather(params, noisy + bake), params) == set()
+    assert deciding(gather(params, [pair() for _ in range(160)] + bake), params) == {"bake latency"}
 
 
-@pytest.mark.parametrize(("champion", "expected"), [(Tally(), 0.05), (Tally(100, 5), 0.05), (Tally(100, 100), 0.999)])
-def test_the_limit_of_the_bake(params, champion: Tally, expected: float) -> None:
-    assert bake_limit(champion, 0.05, params) == expected
+@pytest.mark.parametrize(
+    ("champion", "of_errors", "of_slow"),
+    [
+        (Tally(), 0.1, 0.05),
+        (Tally(20, 0), 0.1, 0.2057),  # few frames: the champion may be slower than it seemed
+        (Tally(1000, 0), 0.1, 0.05),
+        (Tally(1000, 100), 0.1, 0.1242),
+        (Tally(100, 20), 0.3092, 0.3092),
+        (Tally(100, 100), 0.999, 0.999),
+    ],
+)
+def test_the_limits_of_the_bake(params, champion: Tally, of_errors: float, of_slow: float) -> None:
+    evidence = no_evidence(params).model_copy(update={"champion_errors": champion, "champion_slow": champion})
+    assert bake_error_limit(evidence, params) == pytest.approx(of_errors, abs=1e-4)
+    assert bake_slow_limit(evidence, params) == pytest.approx(of_slow, abs=1e-4)
+
+
+def test_how_the_champion_fares_is_learnt_in_the_shadow_where_all_cameras_are(params) -> None:
+    slow = {"champion_ms": 130.0, "champion_failed": False}
+    evidence = gather(params, [pair(**slow), pair(**slow, mode="canary"), pair(champion_failed=True, mode="canary")])
+    assert (evidence.champion_slow, evidence.champion_errors) == (Tally(1, 1), Tally(1, 0))
+    assert (evidence.slow_paired, evidence.errors_paired) == (Discordant(0, 2), Discordant(0, 1))
 
 
 def test_frames_of_another_mode_are_evidence_but_do_not_count_for_the_state(params) -> None:

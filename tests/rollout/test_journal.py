@@ -1,17 +1,23 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from flows.errors import Conflict, OutsideError, ProjectError
-from flows.rollout.journal import Journal, latest_promotions, open_journal
-from flows.rollout.leases import Owner, this_process
+from flows.rollout.journal import AbortRequested, Journal, journal_in_memory, latest_promotions, open_journal
+from flows.rollout.leases import LeaseHeld, Owner, this_process
 from flows.rollout.states import Position, State
 
 NEW, OLD = ("2", "b"), ("1", "a")
@@ -178,3 +184,205 @@ def test_a_locked_journal_is_not_called_damaged(path: Path, journal: Journal) ->
     with pytest.raises(OutsideError, match="cannot be used: database is locked"):
         journal.acquire(this_process(), 100.0, 30.0, above=0)
     other.close()
+
+
+def test_a_journal_of_a_later_product_is_left_alone(path: Path) -> None:
+    with open_journal(path):
+        pass
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 99")
+    with pytest.raises(OutsideError, match="a later version of the product wrote it"), open_journal(path):
+        pass
+
+
+def test_a_journal_of_an_earlier_product_gets_what_it_lacks(path: Path) -> None:
+    with open_journal(path) as journal:
+        opened(journal)
+    with sqlite3.connect(path) as db:
+        db.execute("DROP TABLE hold_requests")
+        db.execute("PRAGMA user_version = 0")
+    with open_journal(path) as journal:
+        assert journal.hold_request(1) is None
+        assert journal.read(1).challenger == NEW
+
+
+def test_readers_do_not_wait_for_a_writer(path: Path, journal: Journal) -> None:
+    lease, entry = opened(journal)
+    with journal.fenced(lease), open_journal(path) as other:
+        assert other.read(entry.id).position == Position(State.IDLE)
+        assert latest_promotions(path, 1)[0]["id"] == entry.id
+
+
+def test_a_journal_in_memory_is_like_any_other() -> None:
+    with journal_in_memory() as journal:
+        lease, entry = opened(journal)
+        with journal.kept(lease, lambda: 0.0, 0.003):
+            journal.move(lease, entry.id, Position(State.DONE), "advance", "done", 120.0)
+        assert journal.open_entry() is None
+        assert journal.release(lease)
+
+
+def test_numbers_go_on_above_those_of_a_journal_that_was_lost(journal: Journal) -> None:
+    lease, first = opened(journal)
+    journal.move(lease, first.id, Position(State.DONE), "advance", "", 101.0)
+    later = [journal.open_promotion(lease, NEW, OLD, "{}", 102.0, above=above).id for above in (7, 3)]
+    assert [first.id, *later] == [1, 8, 9]
+
+
+# An abort wins
+
+
+def in_state(journal: Journal, state: State):
+    lease, entry = opened(journal)
+    journal.move(lease, entry.id, Position(state), "advance", "as it goes", 101.0)
+    return lease, entry.id
+
+
+FORWARD = [
+    (State.BAKE, Position(State.DRAIN_OLD), "advance"),
+    (State.SHADOW, Position(State.HOLD, held_from=Position(State.SHADOW)), "hold"),
+    (State.HOLD, Position(State.SHADOW), "resume"),
+    (State.PROMOTING, Position(State.DONE), "advance"),
+]
+
+
+@pytest.mark.parametrize(("state", "position", "event"), FORWARD)
+def test_no_move_passes_an_abort_that_came_first(
+    journal: Journal, state: State, position: Position, event: str
+) -> None:
+    lease, number = in_state(journal, state)
+    journal.request_abort(number, "wrong weather")
+    before = journal.transitions(number)
+    with pytest.raises(AbortRequested, match="wrong weather"):
+        journal.move(lease, number, position, event, "", 102.0)
+    assert (journal.read(number).position.state, journal.transitions(number)) == (state, before)
+    journal.move(lease, number, Position(State.ROLLING_BACK), "abort", "aborted", 103.0)
+    journal.move(lease, number, Position(State.ROLLED_BACK), "advance", "aborted", 104.0)
+    assert journal.open_entry() is None
+
+
+def test_past_the_point_of_no_return_an_abort_is_refused(journal: Journal) -> None:
+    lease, number = in_state(journal, State.DRAIN_OLD)
+    with pytest.raises(ProjectError, match="cannot be aborted any more.*tca rollback"):
+        journal.request_abort(number, "too late")
+    journal.move(lease, number, Position(State.DONE), "advance", "", 102.0)
+
+
+def test_a_rollback_goes_to_its_end_whoever_asks_for_an_abort(journal: Journal) -> None:
+    lease, number = in_state(journal, State.ROLLING_BACK)
+    journal.request_abort(number, "once more")
+    journal.move(lease, number, Position(State.ROLLED_BACK), "advance", "", 102.0)
+    assert journal.open_entry() is None
+
+
+def test_the_lease_is_not_given_back_before_an_abort_is_carried_out(journal: Journal) -> None:
+    lease, number = in_state(journal, State.HOLD)
+    journal.request_abort(number, "nobody drives")
+    assert not journal.release(lease, unless_aborting=number)
+    with pytest.raises(LeaseHeld):
+        journal.acquire(Owner("other", 1, HERE), 102.0, 30.0, above=0)
+    journal.move(lease, number, Position(State.ROLLING_BACK), "abort", "", 103.0)
+    journal.move(lease, number, Position(State.ROLLED_BACK), "advance", "", 104.0)
+    assert journal.release(lease, unless_aborting=number)
+    assert journal.acquire(this_process(), 105.0, 30.0, above=0).epoch == lease.epoch + 1
+
+
+# The lease
+
+
+def test_while_a_fenced_body_runs_nobody_takes_over(path: Path, journal: Journal) -> None:
+    """Also when the lease expires meanwhile: a model registry has no other fence."""
+    lease, _ = opened(journal)
+    with open_journal(path) as other:
+        other._db.execute("PRAGMA busy_timeout = 10")
+        with journal.fenced(lease), pytest.raises(OutsideError, match="was stopped while it did"):
+            other.acquire(this_process(), 999.0, 30.0, above=0)
+        assert other.acquire(this_process(), 999.0, 30.0, above=0).epoch == lease.epoch + 1
+    with pytest.raises(Conflict, match="was taken over"):
+        journal.check(lease)
+
+
+def expiry(journal: Journal) -> float:
+    return float(journal._db.execute("SELECT expires FROM lease").fetchone()[0])
+
+
+def test_a_long_effect_keeps_its_lease(journal: Journal) -> None:
+    lease, _ = opened(journal)
+    now = iter(range(1000, 10_000))
+    with journal.kept(lease, lambda: float(next(now)), 0.03):
+        deadline = time.monotonic() + 20
+        while expiry(journal) < 1002:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+    last = expiry(journal)
+    assert not [thread for thread in threading.enumerate() if thread.name == "lease"]
+    assert expiry(journal) == last
+
+
+def test_a_lease_that_was_taken_over_is_not_renewed(journal: Journal) -> None:
+    lease, _ = opened(journal)
+    with journal.kept(lease, lambda: 5000.0, 0.003):
+        taken = journal.acquire(this_process(), 4000.0 + 6000.0, 30.0, above=0)
+        deadline = time.monotonic() + 20
+        while any(thread.name == "lease" for thread in threading.enumerate()):
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+    assert expiry(journal) == taken.expires
+    with pytest.raises(Conflict, match="was taken over"):
+        journal.release(lease)
+
+
+def test_the_lease_of_a_process_that_nobody_waits_for_is_taken_at_once(journal: Journal) -> None:
+    zombie = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
+    assert zombie.stdout is not None
+    zombie.stdout.read()
+    deadline = time.monotonic() + 20
+    while not Owner("dead", zombie.pid, HERE).is_gone():
+        assert time.monotonic() < deadline
+    zombie.wait()
+    zombie.stdout.close()
+
+
+# A log torn while it was written
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[tuple[int, list[str]]]]]:
+    """A journal whose log was never checkpointed, with what it held after each commit and how long the log was."""
+    folder = tmp_path_factory.mktemp("written")
+    kept, path = folder / "kept", folder / "live" / "rollout.db"
+    kept.mkdir()
+    held: list[tuple[int, list[str]]] = []
+    with open_journal(path) as journal:
+        log = path.with_name("rollout.db-wal")
+        lease, entry = opened(journal)
+        for step in range(12):
+            held.append((log.stat().st_size, [str(one[0]) for one in journal.transitions(entry.id)]))
+            journal.move(lease, entry.id, Position(State.CANARY, step), "advance", "x" * 50 * step, 100.0 + step)
+        held.append((log.stat().st_size, [str(one[0]) for one in journal.transitions(entry.id)]))
+        for name in ("rollout.db", "rollout.db-wal"):
+            shutil.copy(path.with_name(name), kept / name)
+    yield kept, held
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(share=st.floats(0, 1), noise=st.binary(max_size=40))
+def test_a_torn_log_is_a_commit_that_never_was(written, ram_folder: Path, share: float, noise: bytes) -> None:
+    kept, held = written
+    path = ram_folder / "rollout.db"
+    for name in ("rollout.db", "rollout.db-wal", "rollout.db-shm"):
+        path.with_name(name).unlink(missing_ok=True)
+        if (kept / name).exists():
+            shutil.copy(kept / name, path.with_name(name))
+    log = path.with_name("rollout.db-wal")
+    size = int(log.stat().st_size * share)
+    os.truncate(log, size)
+    with log.open("ab") as sink:
+        sink.write(noise)
+    whole = [states for length, states in held if length <= size]
+    with open_journal(path) as journal:
+        entry = journal.open_entry()
+        found = [] if entry is None else [str(one[0]) for one in journal.transitions(entry.id)]
+        assert found == (whole[-1] if whole else [])
+        if entry is not None and found:
+            assert str(entry.position) == found[-1]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from flows.rollout.evidence import add_samples, enter_state, no_evidence
@@ -24,7 +26,7 @@ def frames(position: Position, num: int, **changes) -> list[Sample]:
     values = {"failed": False, "latency_ms": 30.0, "champion_failed": False, "champion_ms": 30.0, "agreement": 0.9}
     if position == BAKE:
         values |= {"champion_failed": None, "champion_ms": None, "agreement": None}
-    return [Sample(1, MODES[position.state], **(values | changes))] * num
+    return [Sample(number, MODES[position.state], **(values | changes)) for number in range(1, num + 1)]
 
 
 @pytest.mark.parametrize("position", [SHADOW, FIRST, LAST, BAKE], ids=str)
@@ -73,7 +75,7 @@ def test_verdicts(params, changes, counts, situation, decision: str, reason: str
 
 
 def test_an_occasional_slow_frame_too_many_in_the_bake_waits(params) -> None:
-    slow = frames(BAKE, 1, latency_ms=200.0)
+    slow = [replace(one, seq=100) for one in frames(BAKE, 1, latency_ms=200.0)]
     assert judged(params, BAKE, frames(BAKE, 11) + slow).decision == "wait"
     assert judged(params, BAKE, frames(BAKE, 19) + slow).decision == "advance"
 

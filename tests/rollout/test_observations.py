@@ -156,6 +156,13 @@ def test_thinning_keeps_a_frame_per_camera_and_period_but_every_outcome() -> Non
     assert len(reading.outcomes) == 40
 
 
+def test_frames_of_four_periods_make_a_window() -> None:
+    entries = [entry(time=1000 + t / 10, camera=f"cam{t}") for t in range(40)]
+    windows = [sample.window for sample in read(*entries, period_s=0.25).samples]
+    assert windows == [1000] * 10 + [1001] * 10 + [1002] * 10 + [1003] * 10
+    assert {sample.window for sample in read(*entries).samples} == {None}
+
+
 def test_thinning_lets_a_clock_go_back() -> None:
     thinning = Thinning(1.0)
     assert [thinning.lets_through("a", t) for t in (10.0, 10.5, 5.0, 5.5, 6.0)] == [True, False, True, False, True]

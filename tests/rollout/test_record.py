@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from flows.adapters.fake_traffic import Behaviour
 from flows.errors import OutsideError, ProjectError
 from flows.rollout.record import Record, read_record, replay_record, verify_record
+from flows.rollout.tokens import check_token, make_key, new_claims, sign_token
 
 
 @pytest.fixture
@@ -64,7 +68,7 @@ def test_the_record_of_a_promotion_holds(finished: Path) -> None:
     assert found.num_lines == len(read_record(finished))
     kinds = {line["kind"] for line in read_record(finished)}
     assert kinds == {"opened", "state", "effect", "evidence", "verdict", "closed"}
-    assert replay_record(finished).errors.events == 0
+    assert replay_record(finished).evidence.errors.events == 0
 
 
 def test_every_line_has_what_a_reader_needs(finished: Path) -> None:
@@ -153,3 +157,183 @@ def test_a_record_that_is_none(path: Path, text: str) -> None:
 
 def test_a_line_is_plain_json(finished: Path) -> None:
     assert json.loads(finished.read_text().splitlines()[0])["kind"] == "opened"
+
+
+def test_other_ends_of_lines_within_a_sentence(path: Path) -> None:
+    Record(path).append("effect", "SHADOW", "one\u2028two\x85three", 100.0)
+    Record(path).append("effect", "SHADOW", "four", 101.0)
+    assert [line["sentence"] for line in read_record(path)] == ["one\u2028two\x85three", "four"]
+
+
+def test_a_reader_does_not_mind_a_line_that_is_being_written(finished: Path) -> None:
+    whole = finished.read_bytes()
+    finished.write_bytes(whole + b'{"n": 12')
+    assert verify_record(finished).passed
+
+
+def test_half_a_line_on_a_full_disk_is_taken_back(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = Record(path)
+    record.append("effect", "SHADOW", "whole", 100.0)
+    whole = path.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OutsideError, match="No space left"):
+        patch.setattr("flows.rollout.chain.os.fsync", full)
+        record.append("effect", "SHADOW", "lost", 101.0)
+    assert path.read_bytes() == whole
+    record.append("effect", "SHADOW", "next", 102.0)
+    assert [line["sentence"] for line in read_record(path)] == ["whole", "next"]
+
+
+FORGERIES = {
+    "a state is skipped": (
+        {"kind": "state", "state": "CANARY", "step": 0, "event": "advance"},
+        {"step": 1},
+        "advance leads from SHADOW to CANARY step 1, not to CANARY",
+    ),
+    "an event that cannot happen": (
+        {"kind": "state", "state": "DONE"},
+        {"event": "resume"},
+        "resume cannot happen in DRAIN_OLD",
+    ),
+    "more cameras than the step has": (
+        {"kind": "effect", "sentence": "route canary 10%, champion 1"},
+        {"sentence": "route canary 50%, champion 1"},
+        "'route canary 50%, champion 1' does not belong to CANARY step 1",
+    ),
+    "users before the canary": (
+        {"kind": "effect", "sentence": "route shadow, champion 1"},
+        {"sentence": "route canary 10%, champion 1"},
+        "does not belong to SHADOW",
+    ),
+    "the throne before the evidence": (
+        {"kind": "effect", "sentence": "route canary 50%, champion 1"},
+        {"sentence": "enthrone version 2"},
+        "'enthrone version 2' does not belong to CANARY step 2",
+    ),
+    "the old champion stopped early": (
+        {"kind": "effect", "sentence": "enthrone version 2"},
+        {"sentence": "stop version 1"},
+        "'stop version 1' does not belong to PROMOTING",
+    ),
+    "another outcome": (
+        {"kind": "closed"},
+        {"outcome": "rolled_back"},
+        "the outcome is said to be rolled_back, but the promotion is in DONE",
+    ),
+    "a line out of place": (
+        {"kind": "effect", "sentence": "route shadow, champion 1"},
+        {"state": "BAKE"},
+        "it speaks of BAKE, but the promotion is in SHADOW",
+    ),
+    "an event that there is not": (
+        {"kind": "state", "state": "DONE"},
+        {"event": "jump"},
+        "'jump' is not a valid Event",
+    ),
+}
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+def test_steps_that_were_never_made_are_found(finished: Path, forgery: str) -> None:
+    wanted, changes, problem = FORGERIES[forgery]
+    done = []
+
+    def change(line: dict) -> None:
+        if not done and all(line.get(key) == value for key, value in wanted.items()):
+            done.append(line.update(changes))
+
+    forge(finished, change)
+    assert done
+    assert problem in (verify_record(finished).problem or "")
+
+
+def without(path: Path, is_left_out) -> None:
+    """Leave lines out and chain the rest anew."""
+    lines = [line for line in read_record(path) if not is_left_out(line)]
+    path.unlink()
+    record = Record(path)
+    for line in lines:
+        content = {
+            key: line[key] for key in line if key not in ("n", "prev", "at", "kind", "state", "sentence", "hash")
+        }
+        record.append(line["kind"], line["state"], line["sentence"], 100.0, **content)
+
+
+def test_an_advance_without_its_verdict_is_found(finished: Path) -> None:
+    without(finished, lambda line: line["kind"] == "verdict" and line["state"] == "SHADOW")
+    assert "advances from SHADOW without a verdict on all the evidence" in (verify_record(finished).problem or "")
+
+
+def test_an_advance_without_its_approval_is_found(rollout, make_params) -> None:
+    one = rollout(params=make_params(approval="canary"))
+    one.run(on_event=lambda event: event.awaits and one.answer("CANARY"))
+    assert verify_record(one.record).passed
+    without(one.record, lambda line: line["kind"] == "approval")
+    assert "it enters CANARY step 1, to which nobody has agreed" in (verify_record(one.record).problem or "")
+
+
+def test_what_was_cut_off_at_the_end_is_found_with_the_journal(rollout) -> None:
+    one = rollout()
+    one.run()
+    view, lines = one.view(), one.record.read_text().splitlines()
+    assert verify_record(one.record, view).unchecked == ()
+    number = next(index for index, line in enumerate(lines) if '"event":"advance"' in line and '"BAKE"' in line)
+    one.record.write_text("\n".join(lines[:number]) + "\n")
+    assert verify_record(one.record).passed, "nothing in the rest says that more was there"
+    assert verify_record(one.record).unchecked
+    assert verify_record(one.record, view).problem == "the record does not tell all: the journal goes on to BAKE"
+
+
+@pytest.mark.parametrize(
+    ("statement", "problem"),
+    [
+        ("UPDATE transitions SET reason = 'because' WHERE state = 'BAKE'", "the journal has other transitions"),
+        ("UPDATE promotions SET challenger_digest = 'c'", "the journal has other versions"),
+        ("UPDATE promotions SET params = replace(params, '0.05', '0.04')", "the journal has other params"),
+        ("DELETE FROM effects WHERE name LIKE 'enthrone%'", "the journal knows of no intent to enthrone version 2"),
+        ("DELETE FROM transitions WHERE state = 'DONE'", "the journal knows of nothing after DRAIN_OLD"),
+        ("DELETE FROM approvals", "the journal knows of no approval by anna"),
+    ],
+)
+def test_record_and_journal_must_tell_the_same(rollout, make_params, statement: str, problem: str) -> None:
+    one = rollout(params=make_params(approval="canary"))
+    one.run(on_event=lambda event: event.awaits and one.answer("CANARY"))
+    assert verify_record(one.record, one.view()).passed
+    with sqlite3.connect(one.journal_path) as db:
+        db.execute(statement)
+    assert problem in (verify_record(one.record, one.view()).problem or "")
+
+
+def test_tokens_in_a_record_are_checked_with_the_key(rollout, make_params, tmp_path: Path) -> None:
+    one = rollout(params=make_params(approval="canary"))
+    make_key(tmp_path / "key")
+    token = sign_token(tmp_path / "key", new_claims("ci", "b" * 64, 1, one.clock.now(), 3600.0))
+    one.run(on_event=lambda event: event.awaits and one.answer("CANARY", who="ci", token=token))
+
+    def check(token: str, digest: str, promotion: int, at: float) -> None:
+        check_token(token, tmp_path / "key.pub", digest, promotion, at)
+
+    assert verify_record(one.record, one.view(), check).passed
+    assert "signatures of 1 tokens" in verify_record(one.record, one.view()).unchecked[0]
+    make_key(tmp_path / "other")
+
+    def check_otherwise(token: str, digest: str, promotion: int, at: float) -> None:
+        check_token(token, tmp_path / "other.pub", digest, promotion, at)
+
+    assert "not signed with this key" in (verify_record(one.record, None, check_otherwise).problem or "")
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.floats(0, 1, exclude_max=True), letter=st.sampled_from('0179aefx",:}] \n'))
+def test_one_changed_letter_anywhere_is_found(finished: Path, place: float, letter: str) -> None:
+    text, lines = finished.read_text(), read_record(finished)
+    at = int(place * len(text))
+    changed = text[:at] + letter + text[at + 1 :]
+    forged = finished.with_name("7.jsonl")
+    forged.write_text(changed)
+    found = verify_record(forged)
+    same = not changed.endswith("\n") or text == changed  # without its end, the last line is one being written
+    assert (not found.passed) or same or read_record(forged) == lines

@@ -15,9 +15,9 @@ IDLE, GATE, STAGING, SHADOW, PROMOTING, BAKE, DRAIN, DONE, BACK, GONE = (
     )
 )
 CANARY = [Position(State.CANARY, step) for step in range(2)]
-HOLDABLE = [GATE, STAGING, SHADOW, *CANARY, PROMOTING, BAKE]
+HOLDABLE = [IDLE, GATE, STAGING, SHADOW, *CANARY, PROMOTING, BAKE]
 HELD = [Position(State.HOLD, held_from=position) for position in HOLDABLE]
-EVERYWHERE = [IDLE, *HOLDABLE, DRAIN, DONE, BACK, GONE, *HELD]
+EVERYWHERE = [*HOLDABLE, DRAIN, DONE, BACK, GONE, *HELD]
 
 ADVANCES = dict(
     zip(
@@ -64,7 +64,7 @@ def test_every_canary_step_is_passed_once(num_steps: int) -> None:
 
 
 def test_a_position_can_be_read() -> None:
-    assert str(HELD[3]) == "HOLD (in CANARY step 1)"
+    assert str(HELD[4]) == "HOLD (in CANARY step 1)"
 
 
 class AnyStory(RuleBasedStateMachine):

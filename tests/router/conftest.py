@@ -15,7 +15,7 @@ import uvloop
 from aiohttp import web
 
 from bentos.router.app import Router, RouterSettings
-from bentos.router.forwarding import ForwardingLimits
+from bentos.router.arms import ForwardingLimits
 
 PATIENCE_S = 20.0
 BOX = {"class_id": 2, "class_name": "bus", "confidence": 0.75, "box": {"x1": 1.0, "y1": 2.0, "x2": 30.5, "y2": 40.0}}

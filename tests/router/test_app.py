@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import stat
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 
 from bentos.router import routing
-from bentos.router.app import Router, RouterSettings, StateError
+from bentos.router.app import Router, RouterSettings
+from bentos.router.state import StateError
 
 
 async def status_of(bench: Any, path: str) -> int:
@@ -189,8 +191,99 @@ async def test_a_restart_goes_on_with_routing_and_canary_cameras(bench: Any, tmp
     assert set(again.cameras.taken) == taken and len(taken) == 4
 
 
-@pytest.mark.parametrize("name", ["routing.json", "cameras.json"])
-def test_a_broken_state_file_is_named_with_its_remedy(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_text('{"half')
-    with pytest.raises(StateError, match=f"{name} holds no .* Move it away"):
+async def test_whoever_gave_an_order_may_be_gone_before_it_is_done(
+    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A controller killed while it routes: disk and memory say the same afterwards."""
+    await bench.route("champion")
+    writing, go_on = threading.Event(), threading.Event()
+    whole = routing.write_durably
+
+    def slow(path: Path, content: bytes) -> None:
+        writing.set()
+        go_on.wait(20)
+        whole(path, content)
+
+    monkeypatch.setattr(routing, "write_durably", slow)
+    order = asyncio.ensure_future(bench.put(bench.snapshot("canary", 0.5)))
+    await bench.until(writing.is_set)
+    order.cancel()
+    await asyncio.gather(order, return_exceptions=True)
+    assert (await bench.get("/routing"))["mode"] == "champion"
+    go_on.set()
+
+    async def done() -> bool:
+        return bool((await bench.get("/routing"))["mode"] == "canary")
+
+    await bench.until(done)
+    assert Router(RouterSettings(tmp_path / "router")).table.current == bench.router.table.current
+    assert bench.router.cameras.share == 0.5
+
+
+async def test_frames_see_the_old_snapshot_or_the_new_one_and_nothing_between(bench: Any) -> None:
+    """The arms change places again and again under load: who answers is always who was routed."""
+    first, second = bench.champion.backend(), bench.candidate.backend()
+    await bench.route("champion", champion=first, candidate=second)
+    stop = asyncio.Event()
+    statuses: Counter[int] = Counter()
+
+    async def camera(name: str) -> None:
+        while not stop.is_set():
+            statuses[(await bench.detect(name)).status] += 1
+
+    cameras = [asyncio.ensure_future(camera(f"cam{number}")) for number in range(4)]
+    for number in range(40):
+        arms = (first, second) if number % 2 else (second, first)
+        await bench.route("champion", champion=arms[0], candidate=arms[1])
+    await bench.until(lambda: sum(statuses.values()) > 40)
+    stop.set()
+    await asyncio.gather(*cameras)
+    assert set(statuses) == {200}
+    seen = (await bench.get("/observations?limit=5000"))["observations"]
+    assert {entry["champion"]["version"] for entry in seen} == {"1", "2"}
+    assert not any(entry["fallback"] or entry["candidate"] for entry in seen)
+
+
+async def test_ready_while_anybody_can_answer(bench: Any) -> None:
+    await bench.route("champion", candidate=bench.candidate.backend())
+    await bench.champion.stop()
+    await bench.until(lambda: bench.router.pools[bench.champion.url].ready is False)
+    await bench.until(lambda: bench.router.pools[bench.candidate.url].ready is True)
+    async with bench.client.get(bench.url + "/readyz") as response:
+        assert (response.status, (await response.json())["able"]) == (200, ["candidate"])
+    state = (await bench.get("/stats"))["arms"]
+    assert state == {"champion": {"ready": False, "hangs": False}, "candidate": {"ready": True, "hangs": False}}
+
+
+async def test_a_router_that_is_about_to_end_takes_no_orders(bench: Any, tmp_path: Path) -> None:
+    await bench.route("champion")
+    bench.champion.gate = asyncio.Event()
+    frame = asyncio.ensure_future(bench.detect())
+    await bench.until(lambda: bench.champion.num_waiting == 1)
+    drain = asyncio.ensure_future(bench.router.drain())
+    await bench.until(lambda: bench.router.draining)
+    status, body = await bench.put(bench.snapshot("shadow"))
+    assert (status, body["error"]["code"]) == (503, "draining")
+    successor = Router(RouterSettings(tmp_path / "router", port=0, admin_port=0))
+    await successor.start()  # the state is its own already
+    bench.champion.gate.set()
+    assert (await frame).status == 200
+    assert await drain
+    await successor.drain()
+
+
+async def test_two_routers_never_share_a_state_directory(bench: Any, tmp_path: Path) -> None:
+    with pytest.raises(StateError, match=r"another router works with .*--state-dir"):
+        await Router(RouterSettings(tmp_path / "router", port=0, admin_port=0)).start()
+
+
+def test_a_broken_routing_file_without_a_copy_is_named_with_its_remedy(tmp_path: Path) -> None:
+    (tmp_path / "routing.json").write_text('{"half')
+    with pytest.raises(StateError, match=r"routing.json holds no .* Move it away"):
         Router(RouterSettings(tmp_path))
+
+
+def test_broken_canary_cameras_are_chosen_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "cameras.json").write_text('{"half')
+    assert not Router(RouterSettings(tmp_path)).cameras.taken
+    assert "cameras.json was damaged" in caplog.text and (tmp_path / "cameras.broken").exists()

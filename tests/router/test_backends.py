@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 
 import pytest
 
-from bentos.router.backends import BackendError, DroppedUnanswered, Pool, Pools
+from bentos.router import connections
+from bentos.router.backends import Pool, Pools
+from bentos.router.connections import BackendError, DroppedUnanswered, Patience
 from bentos.router.messages import Request, render_request
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -124,6 +126,41 @@ async def test_half_an_answer_is_an_error(script: Script, pool: Pool, sent: byte
     with pytest.raises(BackendError, match=told):
         await ask(pool)
     assert pool.in_flight == 0
+
+
+async def test_an_answer_without_end_is_cut_off(script: Script, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "MAX_REPLY_BYTES", 1024**2)
+    script.turns = [[b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 1024**2 + b"y"]]
+    with pytest.raises(BackendError, match="larger than 1 MB"):
+        await ask(pool)
+    assert pool.in_flight == 0
+
+
+@pytest.mark.parametrize("ended_first", [False, True])
+async def test_whoever_holds_the_patience_ends_the_wait(script: Script, pool: Pool, ended_first: bool) -> None:
+    script.turns = [[b"", OK]]
+    patience = Patience()
+    if ended_first:
+        patience.end("somebody was sooner")
+    task = asyncio.ensure_future(pool.ask(PARTS, 20.0, idempotent=True, patience=patience))
+    while not script.num_connections:
+        await asyncio.sleep(0)
+    patience.end("somebody was sooner")
+    with pytest.raises(BackendError, match="somebody was sooner"):
+        await task
+    await asyncio.wait_for(script.closed.wait(), 20)
+
+
+async def test_a_back_end_that_let_wait_for_its_limit_hangs_until_it_answered_some(script: Script, pool: Pool) -> None:
+    script.turns = [[b"", OK], [OK] * 8]
+    pool = Pool(pool.url, silence_s=0.05)
+    with pytest.raises(BackendError, match="no answer within"):
+        await ask(pool, timeout_s=0.05)
+    for _ in range(8):
+        assert pool.hangs
+        await ask(pool)
+    assert not pool.hangs
+    pool.close_idle()
 
 
 async def test_an_answer_nobody_asked_for_is_never_taken_for_the_next(script: Script, pool: Pool) -> None:

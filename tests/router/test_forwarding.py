@@ -3,24 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from typing import Any
 
 import pytest
 
-from bentos.router.forwarding import ForwardingLimits
-
-
-def served_by(response: Any) -> tuple[int, str, str]:
-    return response.status, response.headers["x-served-by"], response.headers["x-served-version"]
-
-
-def code(response: Any) -> str:
-    return str(response.json()["error"]["code"])
-
-
-CHAMPION = (200, "champion", "1")
-CANDIDATE = (200, "candidate", "2")
+from tests.router.served import CANDIDATE, CHAMPION, canary_cameras, code, served_by
 
 
 async def test_without_a_champion_there_is_a_clear_no(bench: Any) -> None:
@@ -105,88 +92,12 @@ async def test_in_shadow_the_champion_answers_and_the_candidate_gets_a_copy(benc
     assert "x-shadow-copy" in bench.candidate.seen[0].headers and "x-shadow-copy" not in bench.champion.seen[0].headers
 
 
-class TestShadowUnderLoad:
-    @pytest.fixture
-    def limits(self) -> ForwardingLimits:
-        return ForwardingLimits(copies_in_flight=3, candidate_timeout_s=20.0)
-
-    async def test_copies_that_hang_delay_nobody_and_are_dropped(self, bench: Any) -> None:
-        bench.candidate.gate = asyncio.Event()
-        await bench.route("shadow")
-        for _ in range(10):
-            assert served_by(await bench.detect()) == CHAMPION  # answered while the copies hang
-        await bench.until(lambda: bench.candidate.num_waiting == 3)
-        stats = await bench.get("/stats")
-        assert (stats["shadow_dropped_total"], stats["in_flight"]["candidate"]) == (7, 3)
-        assert stats["in_flight"][bench.candidate.url] == 3
-        bench.candidate.gate.set()
-        seen = await bench.observations(10)
-        assert Counter(entry["candidate"] is None for entry in seen) == {True: 7, False: 3}
-
-    async def test_no_copy_goes_to_a_back_end_that_is_no_longer_routed(self, bench: Any) -> None:
-        bench.champion.gate = asyncio.Event()
-        await bench.route("shadow")
-        frame = asyncio.ensure_future(bench.detect())
-        await bench.until(lambda: bench.champion.num_waiting == 1)
-        await bench.route("champion")
-        bench.champion.gate.set()
-        assert served_by(await frame) == CHAMPION
-        (seen,) = await bench.observations(1)
-        assert (seen["mode"], seen["candidate"], bench.candidate.seen) == ("shadow", None, [])
-
-
-class TestBusy:
-    @pytest.fixture
-    def limits(self) -> ForwardingLimits:
-        return ForwardingLimits(busy_requests=2, requests_in_flight=3)
-
-    async def test_users_come_before_copies(self, bench: Any) -> None:
-        await bench.route("shadow")
-        gate = bench.champion.gate = asyncio.Event()
-        waiting = [asyncio.ensure_future(bench.detect()) for _ in range(2)]
-        await bench.until(lambda: bench.champion.num_waiting == 2)
-        bench.champion.gate = None
-        assert served_by(await bench.detect()) == CHAMPION
-        (seen,) = await bench.observations(1)
-        assert (seen["candidate"], bench.candidate.seen) == (None, [])
-        assert (await bench.get("/stats"))["shadow_dropped_total"] == 1
-        gate.set()
-        assert [served_by(await frame) for frame in waiting] == [CHAMPION] * 2
-
-    async def test_too_many_users_are_told_to_come_back(self, bench: Any) -> None:
-        await bench.route("champion")
-        bench.champion.gate = asyncio.Event()
-        waiting = [asyncio.ensure_future(bench.detect()) for _ in range(3)]
-        await bench.until(lambda: bench.champion.num_waiting == 3)
-        response = await bench.detect()
-        assert (response.status, code(response), response.headers["retry-after"]) == (503, "overloaded", "1")
-        bench.champion.gate.set()
-        assert [served_by(await frame) for frame in waiting] == [CHAMPION] * 3
-
-
 async def test_a_shadow_that_fails_is_recorded_and_nobody_else_notices(bench: Any) -> None:
     bench.candidate.status = 500
     await bench.route("shadow")
     assert served_by(await bench.detect()) == CHAMPION
     (seen,) = await bench.observations(1)
     assert (seen["candidate"]["status"], seen["candidate"]["error"]) == (500, "status 500")
-
-
-async def test_a_shadow_never_answers_for_a_failing_champion(bench: Any) -> None:
-    bench.champion.status = 500
-    await bench.route("shadow")
-    assert (await bench.detect()).status == 500
-
-
-async def canary_cameras(bench: Any, share: float) -> tuple[list[str], list[str]]:
-    """See ten cameras, then route a canary: (its cameras, the others)."""
-    await bench.route("champion")
-    cameras = [f"cam{number:02d}" for number in range(10)]
-    for camera in cameras:
-        await bench.detect(camera)
-    await bench.route("canary", share)
-    taken = (await bench.get("/stats"))["canary_cameras"]
-    return taken, [camera for camera in cameras if camera not in taken]
 
 
 async def test_a_canary_is_sticky_by_camera_and_ramps_by_adding(bench: Any) -> None:
@@ -236,110 +147,12 @@ async def test_keys_and_traces_reach_the_back_end(bench: Any) -> None:
     assert {name: seen.headers[name] for name in given} == given
 
 
-@pytest.mark.parametrize("status", [500, 502, 503])
-async def test_the_champion_answers_when_the_candidate_fails(bench: Any, status: int) -> None:
-    bench.candidate.status = status
-    await bench.route("canary", 1.0)
-    assert served_by(await bench.detect()) == CHAMPION
-    (seen,) = await bench.observations(1)
-    assert (seen["served_by"], seen["fallback"], seen["candidate"]["status"]) == ("champion", True, status)
-    assert seen["candidate"]["error"] == f"status {status}"
-    assert (await bench.get("/stats"))["fallbacks_total"] == 1
-    assert len(bench.champion.seen) == 1  # its answer to the user is the pair, no further copy
-
-
-async def test_the_champion_answers_when_the_candidate_is_gone(bench: Any) -> None:
-    await bench.route("canary", 1.0)
-    assert served_by(await bench.detect()) == CANDIDATE
-    await bench.candidate.stop()
-    assert served_by(await bench.detect()) == CHAMPION
-    seen = (await bench.observations(2))[-1]
-    assert seen["candidate"]["status"] == 0 and seen["candidate"]["error"].startswith("no connection")
-
-
-async def test_the_champion_answers_when_the_candidate_dies_in_the_middle(bench: Any) -> None:
-    bench.candidate.drop = True
-    await bench.route("canary", 1.0)
-    assert served_by(await bench.detect()) == CHAMPION
-    assert (await bench.observations(1))[0]["candidate"]["error"] == "closed before answering"
-
-
-class TestShortBudget:
-    @pytest.fixture
-    def limits(self) -> ForwardingLimits:
-        return ForwardingLimits(candidate_timeout_s=0.05, champion_timeout_s=0.05)
-
-    async def test_the_champion_answers_when_the_candidate_hangs(self, bench: Any) -> None:
-        bench.candidate.gate = asyncio.Event()
-        await bench.route("canary", 1.0)
-        assert served_by(await bench.detect()) == CHAMPION
-        assert (await bench.observations(1))[0]["candidate"]["error"] == "no answer within 50 ms"
-        await bench.until(lambda: bench.candidate.num_waiting == 0)  # it was told that nobody waits any more
-
-    async def test_the_candidate_answers_when_the_champion_hangs(self, bench: Any) -> None:
-        await canary_cameras(bench, 0.0)
-        bench.champion.gate = asyncio.Event()
-        assert served_by(await bench.detect()) == CANDIDATE
-
-    async def test_two_that_hang_are_a_clear_503(self, bench: Any) -> None:
-        bench.champion.gate = bench.candidate.gate = asyncio.Event()
-        await bench.route("canary", 1.0)
-        response = await bench.detect()
-        assert (response.status, code(response), response.headers["retry-after"]) == (503, "no_answer", "1")
-        details = response.json()["error"]["details"]
-        assert details == {"champion": "no answer within 50 ms", "candidate": "no answer within 50 ms"}
-
-
-async def test_a_frame_that_both_refuse_is_no_fallback(bench: Any) -> None:
-    bench.candidate.status = bench.champion.status = 400
-    await bench.route("canary", 1.0)
-    response = await bench.detect()
-    assert (response.status, response.headers["x-served-by"]) == (400, "candidate")
-    (seen,) = await bench.observations(1)
-    assert (seen["fallback"], seen["champion"]["error"], seen["candidate"]["error"]) == (False, None, None)
-
-
-async def test_a_frame_that_only_the_candidate_refuses_is_answered_by_the_champion(bench: Any) -> None:
-    bench.candidate.status = 400
-    await bench.route("canary", 1.0)
-    assert served_by(await bench.detect()) == CHAMPION
-    assert (await bench.observations(1))[0]["fallback"]
-
-
-@pytest.mark.parametrize("mode", ["canary", "champion"])
-async def test_a_candidate_or_standby_answers_when_the_champion_is_gone(bench: Any, mode: str) -> None:
-    await bench.champion.stop()
-    await bench.route(mode, 0.0, candidate=bench.candidate.backend())
-    assert served_by(await bench.detect()) == CANDIDATE
-    (seen,) = await bench.observations(1)
-    assert (seen["served_by"], seen["fallback"], seen["champion"]["status"]) == ("candidate", True, 0)
-
-
-async def test_a_standby_that_is_not_ready_is_not_asked(bench: Any) -> None:
-    bench.candidate.ready = False
-    bench.champion.status = 500
-    await bench.route("canary", 0.0)
-    await bench.until(lambda: bench.router.pools[bench.candidate.url].ready is False)
-    assert (await bench.detect()).status == 500
-    assert bench.candidate.seen == []
-
-
-async def test_a_champion_that_is_gone_is_a_clear_503(bench: Any) -> None:
-    await bench.champion.stop()
+async def test_no_client_can_call_its_frame_a_copy(bench: Any) -> None:
     await bench.route("champion")
-    response = await bench.detect(request_id="id-1")
-    assert (response.status, code(response), response.headers["x-request-id"]) == (503, "no_answer", "id-1")
-    assert (await bench.get("/stats"))["errors_total"] == 1
-
-
-async def test_a_restarted_champion_loses_no_frame(bench: Any) -> None:
-    """The kept connections died with it; the next frame goes out on a fresh one."""
-    await bench.route("champion")
-    await bench.detect()
-    port = bench.champion.port
-    await bench.champion.stop()
-    await bench.champion.start(port)
-    assert served_by(await bench.detect()) == CHAMPION
+    headers = {"x-shadow-copy": "1"}
+    async with bench.client.post(f"{bench.url}/v1/detect", data=b"frame", headers=headers) as response:
+        assert response.status == 200
+    assert "x-shadow-copy" not in bench.champion.seen[0].headers
 
 
 async def test_a_client_that_leaves_costs_nothing_more(bench: Any) -> None:

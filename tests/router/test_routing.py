@@ -110,6 +110,60 @@ async def test_what_cannot_be_written_does_not_count(tmp_path: Path, monkeypatch
     assert table.current.generation == 1
 
 
+@pytest.mark.parametrize("damaged", [b"", b'{"epoch": 4, "gen', b"\x00" * 100])
+async def test_a_damaged_file_costs_nothing_but_itself(tmp_path: Path, damaged: bytes) -> None:
+    """Its copy goes on, fence and all, and the damaged one is kept to be looked at."""
+    path = tmp_path / "routing.json"
+    await RoutingTable(path).replace(snapshot(epoch=4, generation=1))
+    last = snapshot(epoch=4, generation=2, mode="canary", candidate=TWO, promotion=9, share=0.5)
+    await RoutingTable(path).replace(last)
+    path.write_bytes(damaged)
+    table = RoutingTable(path)
+    assert table.current == last
+    with pytest.raises(StaleSnapshot):
+        await table.replace(snapshot(epoch=4, generation=2))
+    assert path.with_suffix(".broken").read_bytes() == damaged
+    assert parse_snapshot(path.read_bytes()) == last
+
+
+async def test_a_copy_that_cannot_be_written_tells_nothing_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "routing.json"
+    table = RoutingTable(path)
+    await table.replace(snapshot())
+    write = routing.write_whole
+
+    def full_for_the_copy(target: Path, content: bytes, to_disk: bool = False) -> None:
+        if target != path:
+            raise OSError(28, "No space left on device")
+        write(target, content, to_disk)
+
+    monkeypatch.setattr(routing, "write_whole", full_for_the_copy)
+    assert await table.replace(snapshot(generation=2))
+    assert [name.name for name in tmp_path.iterdir()] == ["routing.json"]
+    assert RoutingTable(path).current.generation == 2
+
+
+async def test_a_disk_that_is_full_does_not_keep_a_damaged_router_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "routing.json"
+    await RoutingTable(path).replace(snapshot())
+    path.write_bytes(b"{")
+
+    def full(target: Path, content: bytes, to_disk: bool = False) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(routing, "write_whole", full)
+    assert RoutingTable(path).current == snapshot()
+
+
+async def test_a_file_that_was_moved_away_routes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "routing.json"
+    await RoutingTable(path).replace(snapshot())
+    path.unlink()
+    assert RoutingTable(path).current is NOTHING_ROUTED
+
+
 async def test_a_broken_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "routing.json"
     path.write_text('{"epoch": 1')
