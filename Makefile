@@ -41,7 +41,7 @@ test: check  ## Checks and the whole test suite
 test-deep: $(STAMP)  ## Trainings killed, on two machines, from a work pool, reproduced; eight minutes
 	@$(BIN)/python -m pytest -m deep tests/adapters tests/benchmarks tests/integration tests/training
 
-test-chaos: $(STAMP)  ## Fuzz, soak, overload and kill a real service; 14 minutes (CHAOS_SOAK_S=120: 6)
+test-chaos: $(STAMP)  ## Fuzz, soak and overload a real service; kill, stop and starve promotions; half an hour
 	@$(BIN)/python -m pytest -m chaos -s $(CHAOS)
 
 bench: $(STAMP)  ## Measure speed; an hour and a half on an idle machine

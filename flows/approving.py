@@ -11,6 +11,7 @@ from flows.errors import InputError, ProjectError, TcaError
 from flows.params import PromoteParams
 from flows.prefect_pause import PausedRun
 from flows.rollout.approvals import gate_of, told
+from flows.rollout.chain import one_line
 from flows.rollout.journal import Approval, Entry, open_journal
 from flows.rollout.report import RolloutEvent
 from flows.rollout.states import Route, State
@@ -37,7 +38,7 @@ def approve_open(project: Project, number: int | None, who: str, agreed: bool = 
     """
     if not who.strip():
         raise InputError("nobody is named", "Say who agrees: --by NAME")
-    return _write_down(project, number, lambda entry: (who.strip(), agreed, "cli", None))
+    return _write_down(project, number, lambda entry: (who, agreed, "cli", None))
 
 
 def approve_by_token(project: Project, number: int | None, token: str) -> str:
@@ -105,7 +106,7 @@ class Questions:
             self._ask(event.promotion, event.awaits)
         if self._pause is not None and (answer := self._pause.answer()) is not None:
             self._pause = None
-            given = (answer.by or "somebody", answer.agree, "prefect", None)
+            given = (answer.by.strip() or "somebody", answer.agree, "prefect", None)
             self._try(lambda: _write_down(self._project, event.promotion, lambda entry: given))
 
     def close(self) -> None:
@@ -137,7 +138,7 @@ def _write_down(
     with open_journal(project.journal) as journal:
         entry = require_open(journal.open_entry(), number)
         who, agreed, how, token = given(entry)
-        answer = Approval(_require_gate(entry), agreed, who, how, token, time.time())
+        answer = Approval(_require_gate(entry), agreed, one_line(who), how, token, time.time())
         journal.approve(entry.id, answer)
     return f"promotion {entry.id}: {told(answer)}"
 

@@ -83,7 +83,16 @@ def _router(cluster: Cluster, environment: Mapping[str, str], name: str) -> Rout
     remedy = (
         f"See: kubectl get pods -l app.kubernetes.io/name={name}" if cluster.in_cluster else f"From here: {forward}"
     )
-    return RouterAdmin(find_url, lambda: file.read_text(encoding="ascii").strip(), remedy)
+    return RouterAdmin(find_url, lambda: _read_token(file), remedy)
+
+
+def _read_token(file: Path) -> str:
+    try:
+        return file.read_text(encoding="ascii").strip()
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"the router's token cannot be read at {file}: {error}", "Name its file: TCA_ROUTER_TOKEN_FILE=FILE"
+        ) from error
 
 
 def _service(cluster: Cluster, name: str) -> Object:

@@ -81,6 +81,7 @@ class _Kept(BaseModel):
     sources: tuple[Source, ...]
     left_out: tuple[LeftOut, ...]
     served_conf: tuple[float, ...]
+    champion_conf: float | None
     times: tuple[EngineTimes, ...]
 
 
@@ -98,15 +99,13 @@ def compare(
     if not again:
         run.step(gather)(run, models or [], front, folder)
     record = run.step(judge)(run, folder)
-    if choose:
-        record = record.model_copy(update={"chosen": make_challenger(run, record)})
     hints = {one.name: one.next_step for one in record.sources}
     write_page(
         run.project.reports / "compare.html",
         candidates_page(record, hints, {one.name: one.reason for one in record.left_out}),
     )
     run.table([{"candidate": one.name, "outcome": one.outcome, "why": one.reasons[0]} for one in record.candidates])
-    return record
+    return run.step(make_challenger)(run, record) if choose and record.passed else record
 
 
 def gather(run: StageRun, named: Sequence[str], front: bool, folder: Path) -> None:
@@ -126,12 +125,13 @@ def gather(run: StageRun, named: Sequence[str], front: bool, folder: Path) -> No
     truth = frozen_frames(dataset, run.params.evaluate.split)
     shutil.rmtree(folder, ignore_errors=True)
     write_ground_truth(folder / _TRUTH, truth)
-    conf, times = _send_all(run, dataset, truth, champion_dir, compared, folder)
+    conf, champion_conf, times = _send_all(run, dataset, truth, champion_dir, compared, folder)
     kept = _Kept(
         champion_version=None if champion is None else champion.version,
         sources=tuple(map(_source, compared)),
         left_out=left_out,
         served_conf=conf,
+        champion_conf=champion_conf,
         times=times,
     )
     (folder / _INDEX).write_text(kept.model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -153,29 +153,40 @@ def judge(run: StageRun, folder: Path) -> CandidatesRecord:
     ]
     champion = None if kept.champion_version is None else read_predictions(folder / _CHAMPION)
     report = compare_candidates(
-        read_ground_truth(folder / _TRUTH), champion, contenders, run.params.evaluate, seed=run.params.seed
+        read_ground_truth(folder / _TRUTH),
+        champion,
+        contenders,
+        run.params.evaluate,
+        champion_conf=kept.champion_conf,
+        seed=run.params.seed,
+        progress=run.progress,
     )
     return CandidatesRecord(
         **dict(report), champion_version=kept.champion_version, sources=kept.sources, left_out=kept.left_out
     )
 
 
-def make_challenger(run: StageRun, record: CandidatesRecord) -> str:
+def make_challenger(run: StageRun, record: CandidatesRecord) -> CandidatesRecord:
     """Make the winner the challenger, which `tca promote` takes.
 
     Raises:
-        GateRefused: None may be promoted, or the winner is not registered.
+        GateRefused: The winner is not registered, or another champion reigns than the one it was compared with.
     """
     first = record.candidates[0]
     source = record.source(first.name)
-    if not record.passed:
-        raise GateRefused(f"there is none to choose: {record.sentence}", "See reports/compare.html")
     if source.version is None:
         raise GateRefused(f"{first.name} is not registered and cannot be chosen", f"Next: {source.next_step}")
     registry = run.registry()
+    champion = registry.reigning()
+    reigns = None if champion is None else champion.version
+    if reigns != record.champion_version:
+        raise GateRefused(
+            f"compared was with champion {record.champion_version or 'none'}, but now it is {reigns or 'none'}",
+            f"Compare anew: tca compare {source.version} --choose",
+        )
     version = registry.get(source.version)
     registry.register(version.run_id, registry.download(version), version.digest, version.tags)
-    return version.version
+    return record.model_copy(update={"chosen": version.version})
 
 
 def _send_all(
@@ -185,13 +196,13 @@ def _send_all(
     champion_dir: Path | None,
     compared: Sequence[Exported],
     folder: Path,
-) -> tuple[tuple[float, ...], tuple[EngineTimes, ...]]:
-    """Write what each model finds; give each candidate's served confidence and its times beside the champion's."""
+) -> tuple[tuple[float, ...], float | None, tuple[EngineTimes, ...]]:
+    """Write what each model finds; give the confidences served with, and each candidate's times beside the champion."""
     frames = frames_to_time(dataset, truth)
     num_pairs = max(NUM_PAIRS, pairs_needed(run.params.evaluate.alpha / len(compared)))
     conf, times = [], []
     with ExitStack() as stack:
-        old = None if champion_dir is None else stack.enter_context(loaded(champion_dir, dataset))
+        old = None if champion_dir is None else stack.enter_context(loaded(champion_dir, dataset, reigns=True))
         if old is not None:
             write_predictions(folder / _CHAMPION, detect_with(old, dataset, truth, _named_progress(run, "champion")))
         for number, one in enumerate(compared):
@@ -200,7 +211,7 @@ def _send_all(
                 write_predictions(folder / f"{number}.parquet", found)
                 conf.append(new.spec.thresholds.conf)
                 times.append(time_in_turns(new, old, frames, num_pairs))
-    return tuple(conf), tuple(times)
+    return tuple(conf), None if old is None else old.spec.thresholds.conf, tuple(times)
 
 
 def pairs_needed(alpha: float) -> int:

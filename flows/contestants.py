@@ -11,7 +11,7 @@ from bentos.detector.errors import EngineUnavailable as EngineNotHere
 from bentos.detector.errors import ModelRefused
 from flows.adapters.registry import ModelVersion
 from flows.comparison.engine_latency import NUM_PAIRS, DetectOne, EngineTimes, time_side_by_side
-from flows.comparison.predictions import MAX_DETECTIONS, GroundTruth, Predictions, detect_frames
+from flows.comparison.predictions import MAX_DETECTIONS, GroundTruth, Predictions, class_key, detect_frames
 from flows.dataset.layout import Dataset
 from flows.errors import DataError, EngineUnavailable, ProjectError
 from flows.frozen import check_classes
@@ -27,8 +27,10 @@ def find_champion(run: StageRun) -> tuple[ModelVersion | None, Path | None]:
 
 
 @contextmanager
-def loaded(model_dir: Path, dataset: Dataset) -> Iterator[Detector]:
+def loaded(model_dir: Path, dataset: Dataset, *, reigns: bool = False) -> Iterator[Detector]:
     """The detector in `model_dir`, given back at the end.
+
+    Who `reigns` may know other classes than the data of today, but not only others.
 
     Raises:
         DataError: It knows other classes than the data.
@@ -37,16 +39,30 @@ def loaded(model_dir: Path, dataset: Dataset) -> Iterator[Detector]:
     """
     detector = _load(model_dir)
     try:
-        check_classes(detector.spec.classes, dataset)
+        if not reigns:
+            check_classes(detector.spec.classes, dataset)
+        elif len(classes_lacking(detector, dataset)) == len(dataset.classes):
+            raise DataError(
+                f"the champion knows {', '.join(detector.spec.classes)}, the data {', '.join(dataset.classes)}: they "
+                "have no class in common",
+                "Another product needs a name of its own: set package.name",
+            )
         yield detector
     finally:
         detector.close()
 
 
+def classes_lacking(detector: Detector, dataset: Dataset) -> tuple[str, ...]:
+    """Classes of the data that the detector does not know."""
+    known = {class_key(name) for name in detector.spec.classes}
+    return tuple(name for name in dataset.classes if class_key(name) not in known)
+
+
 def detect_with(detector: Detector, dataset: Dataset, truth: GroundTruth, progress: Progress) -> Predictions:
-    """What the detector finds in every frozen frame, from a low confidence on."""
+    """What the detector finds in every frozen frame, from a low confidence on, in the classes of the data."""
     max_det = min(MAX_DETECTIONS, detector.spec.top_k)
-    return detect_frames(detector, dataset.root, truth.images, progress, max_det=max_det)
+    found = detect_frames(detector, dataset.root, truth.images, progress, max_det=max_det)
+    return found.in_classes(detector.spec.classes, dataset.classes)
 
 
 def time_in_turns(

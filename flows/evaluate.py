@@ -11,15 +11,14 @@ from pydantic import Field
 
 from bentos.detector.contract import file_sha256
 from flows.comparison.confusion import Confusion, confusion
-from flows.comparison.engine_latency import EngineTimes
 from flows.comparison.evaluation import compare
 from flows.comparison.evaluation_page import Shown, evaluation_page
 from flows.comparison.gallery import disagreement_gallery
 from flows.comparison.gate import JudgedSlice
-from flows.comparison.predictions import GroundTruth, Predictions
+from flows.comparison.predictions import Predictions
 from flows.comparison.report import EvaluationReport
-from flows.comparison.tables import write_ground_truth, write_predictions
-from flows.contestants import detect_with, find_champion, frames_to_time, loaded, time_in_turns
+from flows.comparison.tables import Evidence, write_evidence
+from flows.contestants import classes_lacking, detect_with, find_champion, frames_to_time, loaded, time_in_turns
 from flows.dataset.layout import Dataset, read_dataset
 from flows.errors import ProjectError
 from flows.frozen import frozen_frames
@@ -29,13 +28,14 @@ from flows.settings import Project
 from flows.stage import StageRun, main, read_report, stage
 from flows.task_stages import TaskEvaluationReport, evaluate_task
 
-TIMES = "engine_times.json"
-
 
 class EvaluationRecord(EvaluationReport):
     """The comparison, which version reigned, and what informs without deciding."""
 
     champion_version: str | None = Field(description="registered version that reigned; null: none did")
+    champion_lacks: tuple[str, ...] = Field(
+        default=(), description="classes of the data that the champion does not know: it finds none of them"
+    )
     challenger_digest: str = Field(description="digest of the challenger's model.json")
     challenger_confusion: Confusion | None = Field(default=None, description="what it takes for what, when served")
     champion_confusion: Confusion | None = Field(default=None, description="the same; null: there is no champion")
@@ -46,19 +46,29 @@ class EvaluationRecord(EvaluationReport):
     def highlights(self) -> list[str]:
         """The gates that did not pass, and where the frames to label next are."""
         lines = [f"  {gate.name} {gate.state}: {gate.reason}" for gate in self.gates if gate.state != "passed"]
+        if self.champion_lacks:
+            lines.append(f"  the champion does not know {', '.join(self.champion_lacks)}: it finds none of them")
         return [*lines, "  frames to label next: reports/label_tasks.json"] if self.disagreements else lines
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What a comparison rests on: the truth, what each model found, how long its engine took."""
+class Gathered:
+    """The evidence, and the confidences from which each model's detections are served."""
 
-    truth: GroundTruth
-    challenger: Predictions
-    champion: Predictions | None
-    times: EngineTimes
-    served_conf: float
+    evidence: Evidence
     challenger_digest: str
+    served_conf: float
+    champion_conf: float  # the challenger's, where there is no champion
+    champion_lacks: tuple[str, ...]  # classes of the data
+
+    @property
+    def served(self) -> tuple[Predictions, Predictions | None]:
+        """What users of the challenger see, and those of the champion."""
+        champion = self.evidence.champion
+        return (
+            self.evidence.challenger.at_confidence(self.served_conf),
+            None if champion is None else champion.at_confidence(self.champion_conf),
+        )
 
 
 @stage(gate="record")
@@ -66,64 +76,66 @@ def evaluate(run: StageRun) -> EvaluationRecord | TaskEvaluationReport:
     """A lost comparison is a verdict: it is recorded, and packaging refuses to go on."""
     if run.params.train.task != "detect":
         return evaluate_task(run)
-    project, params = run.project, run.params.evaluate
-    dataset = run.step(read_dataset)(project.data)
+    dataset = run.step(read_dataset)(run.project.data)
     version, champion_dir = run.step(find_champion, retries=2)(run)
     found = run.step(gather)(run, dataset, champion_dir)
-    truth, conf = found.truth, found.served_conf
-    report = run.step(compare)(
-        truth, found.challenger, found.champion, params, served_conf=conf, seed=run.params.seed, times=found.times
-    )
-    run.step(keep_evidence)(project.artifacts / "evaluation", found)
-    record = EvaluationRecord(
-        **dict(report),
-        champion_version=None if version is None else version.version,
-        challenger_digest=found.challenger_digest,
-        challenger_confusion=confusion(truth, found.challenger, conf),
-        champion_confusion=None if found.champion is None else confusion(truth, found.champion, conf),
-        trainer_map50_95=trainer_map50_95(project),
-    )
+    run.step(write_evidence)(run.project.artifacts / "evaluation", found.evidence)
+    record = run.step(judge)(run, found, None if version is None else version.version)
     run.step(show)(run, dataset, found, record)
-    run.table([_row(one) for one in report.parts])
+    run.table([_row(one) for one in record.parts])
     return record
 
 
-def gather(run: StageRun, dataset: Dataset, champion_dir: Path | None) -> Evidence:
+def gather(run: StageRun, dataset: Dataset, champion_dir: Path | None) -> Gathered:
     """Send the frozen frames through both detectors, then time them side by side."""
     truth = frozen_frames(dataset, run.params.evaluate.split)
     with ExitStack() as stack:
         new = stack.enter_context(loaded(run.project.model, dataset))
         challenger = detect_with(new, dataset, truth, run.progress)
-        old = None if champion_dir is None else stack.enter_context(loaded(champion_dir, dataset))
+        old = None if champion_dir is None else stack.enter_context(loaded(champion_dir, dataset, reigns=True))
         champion = None if old is None else detect_with(old, dataset, truth, run.progress)
         times = time_in_turns(new, old, frames_to_time(dataset, truth))
-        return Evidence(truth, challenger, champion, times, new.spec.thresholds.conf, new.spec.digest)
+        return Gathered(
+            evidence=Evidence(truth, challenger, champion, times),
+            challenger_digest=new.spec.digest,
+            served_conf=new.spec.thresholds.conf,
+            champion_conf=(old or new).spec.thresholds.conf,
+            champion_lacks=() if old is None else classes_lacking(old, dataset),
+        )
 
 
-def keep_evidence(folder: Path, found: Evidence) -> None:
-    """Write the tables and times from which the verdict can be recomputed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_ground_truth(folder / "ground_truth.parquet", found.truth)
-    write_predictions(folder / "challenger.parquet", found.challenger)
-    (folder / "champion.parquet").unlink(missing_ok=True)
-    if found.champion is not None:
-        write_predictions(folder / "champion.parquet", found.champion)
-    (folder / TIMES).write_text(found.times.model_dump_json(indent=1) + "\n", encoding="utf-8")
-
-
-def show(run: StageRun, dataset: Dataset, found: Evidence, record: EvaluationRecord) -> None:
-    """Write the page and, beside it, the labelling tasks."""
-    reports, truth = run.project.reports, found.truth
-    written = write_label_tasks(
-        reports, dataset.root, truth, found.challenger, found.champion, served_conf=found.served_conf
-    )
-    pictures = disagreement_gallery(
-        record.disagreements,
+def judge(run: StageRun, found: Gathered, champion_version: str | None) -> EvaluationRecord:
+    """Compare the two, and count what each takes for what."""
+    evidence = found.evidence
+    truth, challenger, champion = evidence.truth, evidence.challenger, evidence.champion
+    report = compare(
         truth,
-        found.challenger,
-        found.champion,
+        challenger,
+        champion,
+        run.params.evaluate,
         served_conf=found.served_conf,
-        load=lambda image: (dataset.root / image).read_bytes(),
+        champion_conf=found.champion_conf,
+        seed=run.params.seed,
+        times=evidence.times,
+        progress=run.progress,
+    )
+    return EvaluationRecord(
+        **dict(report),
+        champion_version=champion_version,
+        champion_lacks=found.champion_lacks,
+        challenger_digest=found.challenger_digest,
+        challenger_confusion=confusion(truth, challenger, found.served_conf),
+        champion_confusion=None if champion is None else confusion(truth, champion, found.champion_conf),
+        trainer_map50_95=trainer_map50_95(run.project),
+    )
+
+
+def show(run: StageRun, dataset: Dataset, found: Gathered, record: EvaluationRecord) -> None:
+    """Write the page and, beside it, the labelling tasks."""
+    reports, truth, served = run.project.reports, found.evidence.truth, found.served
+    written = write_label_tasks(reports, dataset.root, truth, *served)
+    pictures = disagreement_gallery(
+        record.disagreements, truth, *served, load=lambda image: (dataset.root / image).read_bytes()
     )
     shown = Shown(
         classes=truth.classes,

@@ -9,11 +9,9 @@ from pathlib import Path
 from PIL import Image
 
 from flows.comparison.predictions import GroundTruth, Predictions
-from flows.comparison.tables import read_ground_truth, read_predictions
 from flows.comparison.tasks import label_config, label_studio_tasks, most_doubtful, tasks_csv
-from flows.errors import DataError, ProjectError
+from flows.errors import DataError
 from flows.page import write_page
-from flows.settings import Project
 
 NUM_TASKS = 50
 TASKS, LIST, CONFIG = "label_tasks.json", "label_tasks.csv", "label_config.xml"
@@ -33,16 +31,16 @@ def write_label_tasks(
     truth: GroundTruth,
     challenger: Predictions,
     champion: Predictions | None,
-    *,
-    served_conf: float,
     num: int = NUM_TASKS,
 ) -> Written:
     """Write label_tasks.json for Label Studio, label_config.xml beside it, and the list as label_tasks.csv.
 
+    The predictions are those that each model serves.
+
     Raises:
         DataError: A frame cannot be read.
     """
-    chosen = most_doubtful(truth, challenger, champion, served_conf, num)
+    chosen = most_doubtful(truth, challenger, champion, num)
     models = {"challenger": challenger} if champion is None else {"challenger": challenger, "champion": champion}
 
     def size_of(image: str) -> tuple[int, int]:
@@ -52,7 +50,7 @@ def write_label_tasks(
         except OSError:
             raise DataError(f"{image}: is not an image that can be read", "Run: tca validate") from None
 
-    tasks = label_studio_tasks(chosen, truth, models, served_conf, size_of)
+    tasks = label_studio_tasks(chosen, truth, models, size_of)
     paths = (reports / TASKS, reports / LIST, reports / CONFIG)
     texts = (
         json.dumps(tasks, indent=1) + "\n",
@@ -62,28 +60,3 @@ def write_label_tasks(
     for path, text in zip(paths, texts, strict=True):
         write_page(path, text)
     return Written(len(chosen), paths)
-
-
-def tasks_from_evidence(project: Project, num: int) -> Written:
-    """Write so many tasks from the detections that the last evaluation kept.
-
-    Raises:
-        ProjectError: No detector was evaluated here.
-        DataError: What it kept cannot be read, or a frame is missing.
-    """
-    folder, report = project.artifacts / "evaluation", project.reports / "evaluate.json"
-    try:
-        evaluation = json.loads(report.read_text(encoding="utf-8"))
-        served_conf = float(evaluation["thresholds"]["served_conf"])
-    except (FileNotFoundError, KeyError, ValueError):
-        raise ProjectError("no detector was evaluated here", "Run: tca evaluate") from None
-    champion = read_predictions(folder / "champion.parquet") if evaluation["champion"] else None
-    return write_label_tasks(
-        project.reports,
-        project.data,
-        read_ground_truth(folder / "ground_truth.parquet"),
-        read_predictions(folder / "challenger.parquet"),
-        champion,
-        served_conf=served_conf,
-        num=num,
-    )

@@ -6,18 +6,26 @@ the run is set to Paused with a form, and asked now and then whether somebody ha
 
 from __future__ import annotations
 
+import contextvars
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from threading import Thread
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel
+
+T = TypeVar("T")
 
 if TYPE_CHECKING:
     from prefect.input.run_input import Keyset
 
 LOOK_EVERY_S = 3.0
+PATIENCE_S = 10.0
+"""A server that hangs must not keep the promotion from watching, or from rolling back."""
+_AFTER_SILENCE_S = 60.0
 _FOREVER_S = 30 * 86400
 """The promotion has a deadline of its own."""
 
@@ -47,7 +55,7 @@ class PausedRun:
         if context is None or context.flow_run is None:
             return None
         try:
-            keyset = _pause(context.flow_run.id, key, question)
+            keyset = _within(PATIENCE_S, _pause, context.flow_run.id, key, question)
         except Exception as error:  # whatever Prefect makes of it, the shell is left
             say(f"Prefect cannot be asked: {type(error).__name__}: {error}")
             return None
@@ -60,18 +68,17 @@ class PausedRun:
             return None
         self._looked_s = now_s
         try:
-            return _read_answer(self.flow_run_id, self.keyset)
+            return _within(PATIENCE_S, _read_answer, self.flow_run_id, self.keyset)
+        except TimeoutError:
+            self._looked_s = now_s + _AFTER_SILENCE_S
         except Exception:  # it may answer the next time
-            return None
+            pass
+        return None
 
     def end(self) -> None:
         """Have the run go on: somebody has answered elsewhere, or it is too late."""
-        from prefect.client.orchestration import get_client
-        from prefect.states import Running
-
         try:
-            with get_client(sync_client=True) as client:
-                client.set_flow_run_state(self.flow_run_id, Running(), force=True)
+            _within(PATIENCE_S, _go_on, self.flow_run_id)
         except Exception as error:
             self.say(f"the run stays paused in Prefect: {type(error).__name__}: {error}")
 
@@ -92,6 +99,29 @@ def _pause(flow_run_id: UUID, key: str, question: str) -> Keyset:
         raise RuntimeError(f"the run became {accepted.name}")
     _form().with_initial_data(description=question).save(keyset, flow_run_id=flow_run_id)
     return keyset
+
+
+def _go_on(flow_run_id: UUID) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.states import Running
+
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(flow_run_id, Running(), force=True)
+
+
+def _within(limit_s: float, work: Callable[..., T], *given: Any) -> T:
+    """What `work` returns or raises; TimeoutError when it does neither in time."""
+    done: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work(*given))
+        except BaseException as error:
+            done.set_exception(error)
+
+    # A thread that nobody waits for at the end, as the interpreter would for one of an executor.
+    Thread(target=contextvars.copy_context().run, args=(run,), daemon=True, name="prefect").start()
+    return done.result(limit_s)
 
 
 def _read_answer(flow_run_id: UUID, keyset: Keyset) -> Answer | None:

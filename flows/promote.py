@@ -6,7 +6,7 @@ from bentos.router.routing import Snapshot
 from flows.adapters.registry import CHALLENGER, ModelVersion, Registry
 from flows.early import refuse_task
 from flows.errors import ProjectError
-from flows.promotions import interrupted_by_sigterm, keep_report, watched
+from flows.promotions import interrupted_by_sigterm, keep_report, note_of, report_of, watched
 from flows.rollout.controller import resume_promotion, run_promotion
 from flows.rollout.journal import Entry, latest_promotions, open_journal
 from flows.rollout.report import PromotionReport
@@ -25,6 +25,7 @@ def promote(run: StageRun, drill: str = "") -> PromotionReport:
         return before
     run.step(ensure_traffic)(project, run.settings)
     traffic = traffic_of(project, run.settings, registry, {challenger.version: drill} if drill else {})
+    note = f"in a drill: {drill}" if drill else ""
     with (
         open_journal(project.journal) as journal,
         watched(project, run.shown, run.progress) as on_event,
@@ -36,10 +37,11 @@ def promote(run: StageRun, drill: str = "") -> PromotionReport:
         if champion and needs_champion(entry, champion, traffic.routing()):
             traffic.ensure_champion(champion.version, champion.digest)
         if entry is not None and entry.challenger == (challenger.version, challenger.digest):
-            report = run.step(resume_promotion)(journal, traffic, registry, project.records, on_event)
+            report = run.step(resume_promotion)(journal, traffic, registry, project.records, on_event, note=note)
         else:
             report = run.step(run_promotion)(
-                journal, traffic, registry, challenger, champion, run.params.promote, project.records, on_event
+                *(journal, traffic, registry, challenger, champion, run.params.promote, project.records, on_event),
+                note=note,
             )
     keep_report(project, report)
     run.table([one.model_dump() for one in report.evidence])
@@ -71,21 +73,20 @@ def judged_before(project: Project, registry: Registry, challenger: ModelVersion
     if any(not one["closed"] for one in last):
         return None
     for one in last:
-        kept = project.records / f"{one['id']}.json"
-        if one["challenger_digest"] == challenger.digest and kept.exists():
-            return _as_of_now(PromotionReport.model_validate_json(kept.read_text(encoding="utf-8")), registry)
+        if one["challenger_digest"] == challenger.digest and (report := report_of(project, one["id"])) is not None:
+            note = note_of(project, report.promotion)
+            return _as_of_now(report, registry, f"{report.sentence} ({note})" if note else report.sentence)
     return None
 
 
-def _as_of_now(report: PromotionReport, registry: Registry) -> PromotionReport:
+def _as_of_now(report: PromotionReport, registry: Registry, sentence: str) -> PromotionReport:
+    version, promotion, again = report.challenger_version, report.promotion, "to judge it again: tca promote --force"
     if not report.passed:
-        return report
-    version, promotion = report.challenger_version, report.promotion
+        return report.model_copy(update={"sentence": f"{sentence}; {again}"})
     champion = registry.champion()
     if champion is not None and champion.digest == report.challenger_digest:
         sentence = f"version {version} reigns since promotion {promotion}, and there is no newer challenger"
         return report.model_copy(update={"sentence": sentence})
-    again = "to judge it again: tca promote --force"
     sentence = f"version {version} was promoted by promotion {promotion} and has been taken back since; {again}"
     return report.model_copy(update={"passed": False, "sentence": sentence})
 

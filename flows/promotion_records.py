@@ -97,7 +97,10 @@ def _compare_with_report(record: Path) -> str | None:
     path, lines = record.with_suffix(".json"), read_record(record)
     if not path.is_file():
         return None
-    report = PromotionReport.model_validate_json(path.read_text(encoding="utf-8"))
+    try:
+        report = PromotionReport.model_validate_json(path.read_bytes())
+    except ValueError:
+        return f"{path.name} is not the report of a promotion"
     endings = [line["sentence"] for line in lines if line["kind"] in ("held", "closed")]
     if report.sentence in endings[:-1] and report.sentence != endings[-1]:
         return None  # of an earlier hold: whoever went on was killed before a newer one was written

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -11,9 +12,13 @@ from typing import Any, NoReturn
 
 from flows.approving import Questions, require_open
 from flows.console import Console, Step
+from flows.errors import ProjectError
+from flows.page import write_page
 from flows.promotion_records import write_promotion_page
-from flows.rollout.controller import abort_promotion, hold_promotion, resume_promotion
+from flows.rollout.chain import one_line
+from flows.rollout.controller import abort_promotion, hold_promotion, report_closed, resume_promotion
 from flows.rollout.journal import Journal, latest_promotions, open_journal
+from flows.rollout.record import read_record
 from flows.rollout.report import OnEvent, PromotionReport, RolloutEvent
 from flows.rollout.traffic import Registry, Traffic
 from flows.serving import ensure_traffic, registry_of, traffic_of
@@ -21,11 +26,38 @@ from flows.settings import Project, read_settings
 
 Work = Callable[[Journal, Traffic, Registry], PromotionReport | None]
 
+_NO_REASON = "no reason given"
+
 
 def keep_report(project: Project, report: PromotionReport) -> None:
-    """Keep report and page beside the record of the promotion."""
-    (project.records / f"{report.promotion}.json").write_text(report.model_dump_json(indent=1), encoding="utf-8")
-    write_promotion_page(project, report.promotion)
+    """Keep report and page beside the record of the promotion; a damaged record has no page."""
+    write_page(project.records / f"{report.promotion}.json", report.model_dump_json(indent=1))
+    with contextlib.suppress(ProjectError):
+        write_promotion_page(project, report.promotion)
+
+
+def report_of(project: Project, promotion: int) -> PromotionReport | None:
+    """How a closed promotion ended; None when it left neither report nor record.
+
+    Raises:
+        ProjectError: There is no report, and the record is damaged.
+    """
+    kept = project.records / f"{promotion}.json"
+    with contextlib.suppress(OSError, ValueError):  # missing, or damaged
+        return PromotionReport.model_validate_json(kept.read_bytes())
+    if not kept.with_suffix(".jsonl").is_file():
+        return None
+    with open_journal(project.journal) as journal:
+        report = report_closed(journal, promotion, project.records)
+    keep_report(project, report)
+    return report
+
+
+def note_of(project: Project, promotion: int) -> str:
+    """What its record notes from the beginning, such as that it was a drill; "" when there is none."""
+    with contextlib.suppress(ProjectError, IndexError):
+        return str(read_record(project.records / f"{promotion}.jsonl")[0].get("note", ""))
+    return ""
 
 
 def list_promotions(project: Project) -> list[dict[str, Any]]:
@@ -58,7 +90,7 @@ def abort_open(project: Project, number: int | None, reason: str) -> PromotionRe
         project,
         number,
         lambda journal, traffic, registry: abort_promotion(
-            journal, traffic, registry, project.records, printable(reason)
+            journal, traffic, registry, project.records, one_line(reason) or _NO_REASON
         ),
     )
 
@@ -73,7 +105,7 @@ def hold_open(project: Project, number: int | None, reason: str) -> PromotionRep
         project,
         number,
         lambda journal, traffic, registry: hold_promotion(
-            journal, traffic, registry, project.records, printable(reason)
+            journal, traffic, registry, project.records, one_line(reason) or _NO_REASON
         ),
     )
 
@@ -117,11 +149,6 @@ def interrupted_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def printable(reason: str) -> str:
-    """A reason as it may go into a record: one line, no bytes that are no text."""
-    return " ".join(reason.encode("utf-8", "replace").decode("utf-8").split()) or "no reason given"
 
 
 def _on_open(

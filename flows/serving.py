@@ -76,9 +76,9 @@ def serve_champion(project: Project) -> str:
     backend = traffic_of(project, settings, registry).ensure_champion(champion.version, champion.digest)
     if traffic_kind(os.environ) == "kubernetes":
         return backend.url
-    record = router = read_services(project.home)[ROUTER]
-    wait_until(lambda: answers(f"{record.address}/readyz"), router, project.home, "the champion did not become ready")
-    return record.address
+    router = read_services(project.home)[ROUTER]
+    wait_until(lambda: answers(f"{router.address}/readyz"), router, project.home, "the champion did not become ready")
+    return router.address
 
 
 def roll_back(project: Project) -> dict[str, Any]:

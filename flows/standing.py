@@ -59,6 +59,8 @@ def standing_of(lines: Iterable[Mapping[str, Any]], weight: float | None) -> Sta
     asks: str | None = None
     for line in lines:
         kind = line.get("kind")
+        if line.get("event") == "restart" and _is_at(held or state, line):
+            continue  # another controller took over where the one before was
         if kind == "state":
             is_hold = str(line.get("state", "")).startswith("HOLD")
             held = line if is_hold else None
@@ -141,6 +143,10 @@ def _weight(routed: Snapshot | None, version: str) -> float | None:
 
 def _share(weight: float) -> str:
     return "no user sees it" if weight == 0 else f"answers {weight:.0%} of the cameras"
+
+
+def _is_at(known: Mapping[str, Any], line: Mapping[str, Any]) -> bool:
+    return all(known.get(key) == line.get(key) for key in ("state", "step"))
 
 
 def _named(state: Mapping[str, Any]) -> str:

@@ -60,14 +60,20 @@ def _asker(promotion: str, version: str | None, past: str, url: str) -> Callable
 def _ask_server(address: str, query: dict[str, str], headers: dict[str, str]) -> VerdictAnswer:
     try:
         reply = httpx.get(address, params=query, headers=headers, timeout=10.0)
-        content = reply.json()
-    except (httpx.HTTPError, ValueError) as error:
+        if reply.status_code == httpx.codes.OK:
+            return VerdictAnswer.model_validate_json(reply.content)
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:  # pydantic's is a ValueError
         raise ServiceError(f"no verdict from {address}: {type(error).__name__}") from error
-    if reply.status_code == httpx.codes.OK:
-        return VerdictAnswer.model_validate(content)
-    message = str(content.get("error", {}).get("message", reply.text[:200]))
+    message = _said(reply)
     if reply.status_code == httpx.codes.NOT_FOUND:
         raise ProjectError(message)
     if reply.status_code in (httpx.codes.BAD_REQUEST, httpx.codes.UNAUTHORIZED):
         raise InputError(message, "Put the server's token into TCA_VERDICT_TOKEN" if "Bearer" in message else None)
     raise ServiceError(f"{address} answers {reply.status_code}: {message}")
+
+
+def _said(reply: httpx.Response) -> str:
+    try:
+        return str(reply.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return reply.text[:200]

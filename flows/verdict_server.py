@@ -51,7 +51,10 @@ class _VerdictHandler(BaseHTTPRequestHandler):
     """Seconds that a client may take to say what it wants."""
 
     def do_GET(self) -> None:
-        address = urlsplit(self.path)
+        try:
+            address = urlsplit(self.path)
+        except ValueError as error:
+            return self._refuse(HTTPStatus.BAD_REQUEST, str(error))
         if address.path in ("/livez", "/readyz"):
             return self._answer(HTTPStatus.OK, {"status": "ready"})
         if not self._may_ask():

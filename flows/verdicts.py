@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from flows.errors import InputError, ProjectError
-from flows.rollout.record import verify_record
+from flows.rollout.record import read_record, verify_record
 from flows.rollout.states import JUDGED, State
 
 LATEST = "latest"
@@ -45,7 +46,7 @@ class Verdicts:
 
     def __init__(self, records: Path) -> None:
         self._records = records
-        self._verified: dict[Path, tuple[int, str | None]] = {}
+        self._verified: dict[Path, tuple[tuple[int, int], str | None]] = {}
         self._lock = threading.Lock()
 
     def answer(self, promotion: int | None, version: str | None = None, past: str = State.DONE) -> VerdictAnswer:
@@ -58,11 +59,14 @@ class Verdicts:
 
         Raises:
             InputError: `past` is no state.
-            ProjectError: There is no such promotion, or it is about another version.
+            ProjectError: There is no such promotion, it is about another version, or its record is damaged.
         """
         position = _position(past)
         number, lines = self._find(promotion, version)
-        answer = _read(number, lines, past, position)
+        try:
+            answer = _read(number, lines, past, position)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise _damaged(f"{number}.jsonl", error) from error
         if answer.verdict == "advance" and (problem := self._problem(self._records / f"{number}.jsonl")):
             # Who goes on relies on it: it must be what follows from its evidence.
             return answer.model_copy(update={"verdict": "hold", "reasons": (f"the record does not hold: {problem}",)})
@@ -72,50 +76,82 @@ class Verdicts:
         numbers = sorted((int(one.stem) for one in self._records.glob("*.jsonl") if one.stem.isdecimal()), reverse=True)
         of_version = f" of version {version}" if version else ""
         for number in numbers if promotion is None else [one for one in numbers if one == promotion]:
-            lines = _whole_lines(self._records / f"{number}.jsonl")
-            if lines and (version is None or lines[0]["challenger"][0] == version):
+            path = self._records / f"{number}.jsonl"
+            if version in (None, _challenger(path)) and (lines := _whole_lines(path)):
                 return number, lines
         which = "any promotion" if promotion is None else f"promotion {promotion}"
         raise ProjectError(f"there is no record of {which}{of_version}", "See: tca promotion list")
 
     def _problem(self, path: Path) -> str | None:
-        size = path.stat().st_size
+        found = path.stat()
+        stamp = found.st_size, found.st_mtime_ns
         with self._lock:
-            if self._verified.get(path, (-1, None))[0] != size:
-                self._verified[path] = size, verify_record(path).problem
-            return self._verified[path][1]
+            known = self._verified.get(path)
+            if known is None or known[0] != stamp:
+                known = self._verified[path] = stamp, verify_record(path).problem
+            return known[1]
+
+
+@dataclass
+class _Course:
+    """Where the lines of a record lead, taken one after the other."""
+
+    position: str
+    """The one that is asked about."""
+    state: State = State.IDLE
+    step: int = 0
+    reason: str = ""
+    went_past: bool = False
+    was_aborted: bool = False
+    verdict: dict[str, Any] | None = None
+    """The last one in the state."""
+
+    def take(self, line: dict[str, Any]) -> None:
+        if line["kind"] == "verdict":
+            self.verdict = line["verdict"]
+        elif line["kind"] == "state":
+            self._move(State(line["state"]), int(line["step"]), line)
+
+    def _move(self, state: State, step: int, line: dict[str, Any]) -> None:
+        if line["event"] == "restart":
+            # A controller that was killed may have written a move down and not made it: here is where the next begins.
+            self.went_past &= line["left"] != self.position
+            if (state, step) == (self.state, self.step):
+                return
+        self.went_past |= line["event"] == "advance" and line["left"] == self.position
+        self.was_aborted |= line["event"] == "abort"
+        self.state, self.step, self.reason, self.verdict = state, step, line["sentence"], None
 
 
 def _read(number: int, lines: list[dict[str, Any]], past: str, position: str) -> VerdictAnswer:
-    opened, moves = lines[0], [line for line in lines if line["kind"] == "state" and line.get("event") != "restart"]
-    state = State(moves[-1]["state"]) if moves else State.IDLE
-    outcome = _outcome(state, [line["event"] for line in moves])
-    went_past = position == State.DONE and state is State.DONE
-    went_past |= any(line["event"] == "advance" and line.get("left") == position for line in moves)
-    judged = [line for line in lines[lines.index(moves[-1]) :] if line["kind"] == "verdict"] if moves else []
-    verdict = judged[-1]["verdict"] if judged and state in JUDGED else None
+    opened, course = lines[0], _Course(position, reason=lines[0]["sentence"])
+    for line in lines:
+        course.take(line)
+    outcome = _outcome(course)
+    went_past = course.state is State.DONE if position == State.DONE else course.went_past
+    verdict = course.verdict if course.state in JUDGED else None
     return VerdictAnswer(
         promotion=number,
         challenger_version=opened["challenger"][0],
         challenger_digest=opened["challenger"][1],
         champion_version=opened["champion"][0] if opened["champion"] else None,
-        verdict=_word(outcome, state, went_past),
+        verdict=_word(outcome, course.state, went_past),
         past=past,
-        state=state.value,
+        state=course.state.value,
         outcome=outcome,
-        reasons=tuple(verdict["reasons"]) if verdict else ((moves or lines)[-1]["sentence"],),
+        reasons=tuple(verdict["reasons"]) if verdict else (course.reason,),
         num=verdict["num"] if verdict else None,
         num_needed=verdict["num_needed"] if verdict else None,
         at=lines[-1]["at"],
     )
 
 
-def _outcome(state: State, events: list[str]) -> PromotionOutcome:
-    if state is State.DONE:
+def _outcome(course: _Course) -> PromotionOutcome:
+    if course.state is State.DONE:
         return "promoted"
-    if state is State.ROLLED_BACK:
-        return "aborted" if "abort" in events else "rolled_back"
-    return "held" if state is State.HOLD else "running"
+    if course.state is State.ROLLED_BACK:
+        return "aborted" if course.was_aborted else "rolled_back"
+    return "held" if course.state is State.HOLD else "running"
 
 
 def _word(outcome: PromotionOutcome, state: State, went_past: bool) -> Word:
@@ -141,10 +177,23 @@ def _position(past: str) -> str:
     return name
 
 
+def _challenger(path: Path) -> str | None:
+    """The version that a record is about, from its first line; None when it does not say."""
+    try:
+        with path.open("rb") as stream:
+            return str(json.loads(stream.readline())["challenger"][0])
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return None
+
+
 def _whole_lines(path: Path) -> list[dict[str, Any]]:
     """The lines that are there whole; the last may be in the making. Raises ProjectError when one is damaged."""
-    content = path.read_bytes()
     try:
-        return [dict(json.loads(line)) for line in content[: content.rfind(b"\n") + 1].splitlines()]
-    except (ValueError, TypeError) as error:
-        raise ProjectError(f"the record {path.name} is damaged: {error}", "See: tca promotion verify") from error
+        return read_record(path)
+    except (OSError, ValueError, ProjectError) as error:
+        raise _damaged(path.name, error) from error
+
+
+def _damaged(name: str, error: Exception) -> ProjectError:
+    said = error.message if isinstance(error, ProjectError) else f"{type(error).__name__}: {error}"
+    return ProjectError(f"the record {name} is damaged: {said}", "See: tca promotion verify")

@@ -49,7 +49,14 @@ def write_project(root: Path, cameras: int = 6, frames: int = 2) -> Project:
     return Project(root)
 
 
-def write_model(folder: Path, name: str, *, sees_trucks: bool = True, classes: tuple[str, ...] = CLASSES) -> Path:
+def write_model(
+    folder: Path,
+    name: str,
+    *,
+    sees_trucks: bool = True,
+    classes: tuple[str, ...] = CLASSES,
+    size_wh: tuple[int, int] = SIZE_WH,
+) -> Path:
     """A model that finds every vehicle exactly, or only the cars; `name` makes its digest differ."""
     folder.mkdir(parents=True)
     (folder / "fake.json").write_text("{}")
@@ -59,7 +66,7 @@ def write_model(folder: Path, name: str, *, sees_trucks: bool = True, classes: t
         ModelSpec(
             name=name,
             classes=classes,
-            input=InputSpec(size_wh=SIZE_WH),
+            input=InputSpec(size_wh=size_wh),
             thresholds=Thresholds(conf=0.25, iou=0.6, max_det=top_k),
             top_k=top_k,
             engine=EngineSpec(kind="fake", file="fake.json"),

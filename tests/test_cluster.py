@@ -80,7 +80,7 @@ def test_an_admin_address_of_ones_own_counts(api: ApiServer, tmp_path: Path) -> 
 def test_without_a_token_it_says_so(api: ApiServer, tmp_path: Path) -> None:
     api.make("services", ROUTER)
     given = environment(tmp_path, api.url, TCA_ROUTER_TOKEN_FILE=str(tmp_path / "none"))
-    with pytest.raises(ServiceError, match="FileNotFoundError"):
+    with pytest.raises(InputError, match=r"token cannot be read at .*none.*TCA_ROUTER_TOKEN_FILE"):
         kubernetes_traffic(ROOT, given, {}).routing()
 
 

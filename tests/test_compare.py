@@ -90,17 +90,25 @@ def test_what_is_kept_gives_the_same_verdict_again_and_another_with_other_params
     assert judged != record
 
 
-def test_the_winner_becomes_the_challenger_only_if_it_may_be_promoted_and_is_registered(
-    run, registry, tmp_path: Path
-) -> None:
-    assert make_challenger(run, compared(run, "2")) == "2"
+def test_the_winner_becomes_the_challenger_only_if_it_is_registered(run, registry, tmp_path: Path) -> None:
+    record = make_challenger(run, compared(run, "2"))
+    assert record.chosen == "2"
+    assert "  version 2 is the challenger now; next: tca promote" in record.highlights()
     assert registry.by_alias("challenger").version == "2"
     directory = write_model(tmp_path / "good", "good")
     with pytest.raises(GateRefused, match="is not registered"):
         make_challenger(run, compared(run, str(directory)))
-    lost = compared(run, "3").model_copy(update={"passed": False})
-    with pytest.raises(GateRefused, match="none to choose"):
-        make_challenger(run, lost)
+
+
+def test_none_is_chosen_that_was_compared_with_another_champion(run, registry) -> None:
+    record = compared(run, "2")
+    registry.aliases["champion"] = "3"
+    with pytest.raises(GateRefused, match="with champion 1, but now it is 3"):
+        make_challenger(run, judge(run, run.project.artifacts / "compare"))
+    del registry.aliases["champion"]
+    with pytest.raises(GateRefused, match="with champion 1, but now it is none"):
+        make_challenger(run, record)
+    assert registry.by_alias("challenger").version == "3"
 
 
 def test_without_a_champion_the_floor_counts(run, registry) -> None:

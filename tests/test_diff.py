@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from dvc.cli import main
+from typer.testing import CliRunner
 
 from flows.ci.candidate import require_recorded_data
 from flows.ci.outputs import pull_outputs, push_outputs
+from flows.cli import app
 from flows.diff import diff_project, read_stale
 from flows.errors import GateRefused, InputError, ParamsError, ProjectError
 from flows.settings import Project
@@ -58,7 +60,8 @@ class Made:
         return Project(self.root)
 
     def dvc(self, *arguments: str) -> None:
-        run(self.root, sys.executable, "-m", "dvc", *arguments)
+        with contextlib.chdir(self.root):  # in this process: loading DVC takes longer than what it does here
+            assert main([*arguments]) == 0
 
     def commit(self, message: str) -> None:
         run(self.root, "git", "add", "--all")
@@ -201,6 +204,12 @@ def test_half_of_the_outputs_are_not_pushed(made: Made, tmp_path: Path) -> None:
         push_outputs(made.project)
 
 
+def test_a_lock_in_the_middle_of_a_merge_is_named(made: Made) -> None:
+    made.write("dvc.lock", "<<<<<<< HEAD\nstages: {}\n=======\n")
+    with pytest.raises(ProjectError, match=r"dvc.lock is not what DVC writes"):
+        pull_outputs(made.project)
+
+
 def test_data_that_the_commit_does_not_name_are_refused(made: Made) -> None:
     assert require_recorded_data(made.project).endswith(".dir")
     made.write("data/images/c.jpg", "c")
@@ -228,15 +237,17 @@ def test_without_git_there_is_nothing_to_compare_with(tmp_path: Path) -> None:
         diff_project(Project(tmp_path), "HEAD")
 
 
-def test_the_command_prints_text_markdown_or_json(made: Made, tmp_path: Path) -> None:
+def test_the_command_prints_text_markdown_or_json(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(made.root)
+    monkeypatch.setattr("flows.settings.apply_environment", lambda _: None)
+
     def tca(*arguments: str) -> str:
-        argv = [sys.executable, "-m", "flows.cli", "diff", "HEAD~1", *arguments]
-        done = subprocess.run(argv, cwd=made.root, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        done = CliRunner().invoke(app, ["diff", "HEAD~1", *arguments])
+        assert done.exit_code == 0, done.output
         return done.stdout
 
     assert "param       train.rate: 0.4 -> 0.5" in tca()
     target = tmp_path / "deep" / "diff.md"
-    assert tca("--markdown", "--output", str(target)).strip() == str(target)
+    assert tca("HEAD", "--markdown", "--output", str(target)).strip() == str(target)
     assert target.read_text().startswith("### mAP50-95 .400 ")
-    assert json.loads(tca("--json"))["champion_after"] == "1"
+    assert json.loads(tca("HEAD", "--json"))["champion_after"] == "1"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from bentos.detector.contract import Thresholds, read_spec, write_spec
 from flows.cli import app
-from flows.comparison.confusion import confusion
-from flows.comparison.engine_latency import EngineTimes
-from flows.comparison.evaluation import compare
-from flows.comparison.tables import read_ground_truth, read_predictions
+from flows.comparison.tables import read_ground_truth, write_evidence
 from flows.contestants import find_champion, frames_to_time
 from flows.dataset.layout import read_dataset
 from flows.errors import DataError, ProjectError
-from flows.evaluate import TIMES, EvaluationRecord, gather, keep_evidence, show, trainer_map50_95
-from flows.label_tasks import tasks_from_evidence
+from flows.evaluate import EvaluationRecord, gather, judge, show, trainer_map50_95
+from flows.kept_evaluation import recompute, tasks_from_evidence
 from flows.settings import Project
 from tests.stand_in_models import StandInRegistry, stand_in_run, write_model, write_project
 
@@ -47,38 +46,94 @@ def evaluated(project: Project, registry: StandInRegistry) -> tuple[Any, Evaluat
     dataset = read_dataset(project.data)
     version, champion_dir = find_champion(run)
     found = gather(run, dataset, champion_dir)
-    report = compare(
-        found.truth, found.challenger, found.champion, run.params.evaluate,
-        served_conf=found.served_conf, seed=run.params.seed, times=found.times,
-    )  # fmt: skip
-    keep_evidence(project.artifacts / "evaluation", found)
-    record = EvaluationRecord(
-        **dict(report),
-        champion_version=None if version is None else version.version,
-        challenger_digest=found.challenger_digest,
-        challenger_confusion=confusion(found.truth, found.challenger, found.served_conf),
-        champion_confusion=None,
-        trainer_map50_95=0.5,
-    )
+    write_evidence(project.artifacts / "evaluation", found.evidence)
+    record = judge(run, found, None if version is None else version.version)
     show(run, dataset, found, record)
     (project.reports / "evaluate.json").write_text(record.model_dump_json())
     return run, record
 
 
 def test_the_verdict_can_be_recomputed_from_what_is_kept(project, registry) -> None:
-    run, record = evaluated(project, registry)
-    kept = project.artifacts / "evaluation"
-    again = compare(
-        read_ground_truth(kept / "ground_truth.parquet"),
-        read_predictions(kept / "challenger.parquet"),
-        read_predictions(kept / "champion.parquet"),
-        run.params.evaluate,
-        served_conf=record.thresholds.served_conf,
-        seed=run.params.seed,
-        times=EngineTimes.model_validate_json((kept / TIMES).read_text()),
-    )
-    assert again.model_dump() == record.model_dump(include=set(type(again).model_fields))
+    _, record = evaluated(project, registry)
+    shutil.rmtree(project.data)
+    (project.root / "params.yaml").unlink()
+    found = recompute(project)
+    assert found.differences == ()
+    assert found.again.model_dump() == record.model_dump(include=set(type(found.again).model_fields))
     assert record.difference.map50_95.value == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_first_champions_verdict_can_be_recomputed_too(project, registry) -> None:
+    registry.aliases.clear()
+    evaluated(project, registry)
+    assert recompute(project).differences == ()
+
+
+def test_the_command_verifies_and_names_what_was_changed(project, registry, monkeypatch) -> None:
+    monkeypatch.chdir(project.root)
+    (project.root / "dvc.yaml").touch()
+    _, record = evaluated(project, registry)
+    result = CliRunner().invoke(app, ["evaluate", "--verify"])
+    assert result.exit_code == 0, result.output
+    assert result.output.endswith("holds: computed anew from artifacts/evaluation, it is the same\n")
+    path = project.reports / "evaluate.json"
+    better = record.model_copy(update={"outcome": "promote", "passed": True, "sentence": "Promote: so good."})
+    worse = record.model_copy(update={"outcome": "reject", "passed": False})
+    path.write_text((worse if record.passed else better).model_dump_json())
+    result = CliRunner().invoke(app, ["evaluate", "--verify"])
+    assert result.exit_code == 1
+    assert "outcome: " in result.output
+    assert f'computed anew "{record.outcome}"' in result.output
+    assert "does not hold" in result.output
+    path.write_text(record.model_dump_json())
+    times = project.artifacts / "evaluation" / "engine_times.json"
+    times.write_text(times.read_text().replace('"challenger_ms":', '"champion_mw":'))
+    result = CliRunner().invoke(app, ["evaluate", "--verify"])
+    assert isinstance(result.exception, DataError)
+    assert "engine_times.json is missing or damaged" in str(result.exception)
+
+
+def test_other_tables_than_those_judged_do_not_verify(project, registry) -> None:
+    evaluated(project, registry)
+    folder = project.artifacts / "evaluation"
+    shutil.copy(folder / "champion.parquet", folder / "challenger.parquet")
+    found = recompute(project)
+    assert any(line.startswith("challenger.predictions_sha256: ") for line in found.differences)
+    (folder / "champion.parquet").unlink()
+    with pytest.raises(DataError, match="a champion was timed, but there is none"):
+        recompute(project)
+
+
+def test_each_model_is_judged_at_the_confidence_that_it_serves_with(project, registry) -> None:
+    """A model that hides behind its threshold finds less than users are used to."""
+    spec = read_spec(project.model)
+    write_spec(project.model, spec.model_copy(update={"thresholds": Thresholds(conf=1.0, iou=0.6, max_det=4)}))
+    _, record = evaluated(project, registry)
+    assert (record.thresholds.served_conf, record.thresholds.champion_conf) == (1.0, 0.25)
+    assert record.champion.figures.recall.value == 0.5
+    assert record.challenger.figures.recall.value == 0.0
+    assert next(gate for gate in record.gates if gate.name == "recall").state == "failed"
+    assert recompute(project).differences == ()
+
+
+def test_a_champion_of_other_classes_and_another_size_is_judged_on_those_it_knows(project, registry) -> None:
+    """Its ids are another order; a class that the data lack does not count, one that it lacks is not found."""
+    reigning = registry.root / "1" / "model"
+    shutil.rmtree(reigning)
+    write_model(reigning, "of old", classes=(" Car", "tram"), size_wh=(64, 64))
+    _, record = evaluated(project, registry)
+    assert record.champion_lacks == ("truck",)
+    ap = {one.figure.name: one.figure.champion.value for one in record.parts if one.figure.kind == "class"}
+    assert ap["car"] > 0.5
+    assert ap["truck"] == 0.0
+    assert any("does not know truck" in line for line in record.highlights())
+
+
+def test_a_champion_of_no_class_in_common_is_refused(project, registry) -> None:
+    shutil.rmtree(registry.root / "1" / "model")
+    write_model(registry.root / "1" / "model", "cats", classes=("cat", "dog"))
+    with pytest.raises(DataError, match="the champion knows cat, dog"):
+        evaluated(project, registry)
 
 
 def test_both_engines_are_timed_on_the_same_frames(project, registry) -> None:
@@ -108,6 +163,12 @@ def test_the_terminal_names_every_gate_that_did_not_pass(project, registry) -> N
 
 
 def test_the_page_names_what_no_gate_reads(project, registry) -> None:
+    trained = project.artifacts / "training" / "best.pt"
+    trained.parent.mkdir()
+    for path in (trained, project.model / "weights.pt"):
+        path.write_bytes(b"weights")
+    project.reports.mkdir()
+    (project.reports / "train.json").write_text('{"map50_95": 0.25}')
     evaluated(project, registry)
     html = (project.reports / "evaluate.html").read_text()
     assert "Ultralytics" in html

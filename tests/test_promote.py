@@ -82,10 +82,10 @@ def street(project_dir: Path, monkeypatch: pytest.MonkeyPatch, prefect_api: str)
     yield SimpleNamespace(project=Project(project_dir), traffic=traffic, models=models)
 
 
-def promote(*overrides: str) -> dict[str, Any]:
+def promote(*overrides: str, drill: str = "") -> dict[str, Any]:
     from flows.promote import promote as flow
 
-    flow(overrides=[f"promote.{one}" for one in (*QUICK, *overrides)], return_state=True)
+    flow(overrides=[f"promote.{one}" for one in (*QUICK, *overrides)], drill=drill, return_state=True)
     return json.loads(Path("reports/promote.json").read_text())
 
 
@@ -238,13 +238,16 @@ def test_a_hold_reaches_the_running_promotion(street: SimpleNamespace) -> None:
         assert hold_open(street.project, 1, "fog") is None
 
     with meanwhile(hold):
-        report = promote("canary_frames=100000")
+        report = promote("canary_frames=100000", drill="slow:9@99999")
     assert report["sentence"] == "version 2 held in CANARY step 1: fog"
     assert promote()["outcome"] == "held"
     with pytest.raises(ProjectError, match=r"promotion 7 is not open: the open one is promotion 1"):
         hold_open(street.project, 7, "fog")
-    kinds = [line["kind"] for line in read_record(street.project.records / "1.jsonl")]
-    assert kinds[-1] == "held"
+    lines = read_record(street.project.records / "1.jsonl")
+    assert (lines[0]["note"], lines[-1]["kind"]) == ("in a drill: slow:9@99999", "held")
+    assert abort_open(street.project, None, "enough") is not None
+    sentence = promote()["sentence"]
+    assert sentence.endswith("(in a drill: slow:9@99999); to judge it again: tca promote --force")
 
 
 def test_a_promotion_goes_on_when_prefect_does_not(street: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,6 +262,16 @@ def test_a_promotion_goes_on_when_prefect_does_not(street: SimpleNamespace, monk
 
     with meanwhile(answer):
         assert promote("approval=canary")["outcome"] == "promoted"
+
+
+def test_nobody_waits_for_a_prefect_that_hangs() -> None:
+    never = threading.Event()
+    with pytest.raises(TimeoutError):
+        prefect_pause._within(0.05, never.wait, 60.0)
+    never.set()
+    assert prefect_pause._within(5.0, int, "7") == 7
+    with pytest.raises(ValueError, match="invalid literal"):
+        prefect_pause._within(5.0, int, "seven")
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("1h", 3600), ("2d", 172800)])

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from flows.cli.promotion import app
 from flows.errors import InputError, ProjectError
 from flows.promotion_records import verify_promotion
-from flows.promotions import keep_report
+from flows.promotions import keep_report, report_of
 from flows.rollout.report import PromotionReport
 from flows.settings import Project
 from tests.rollout.conftest import Rollout, small_params
@@ -88,6 +88,26 @@ def test_a_report_that_says_otherwise(promoted: PromotionReport, tca: Tca, proje
     assert "does not hold: the report 1.json says lost 7, by the record it is 0" in result.stdout
 
 
+def test_a_report_that_is_none(promoted: PromotionReport, tca: Tca, project: Project) -> None:
+    (project.records / "1.json").write_text('{"passed"')
+    result = tca("verify")
+    assert (result.exit_code, "1.json is not the report of a promotion" in result.stdout) == (1, True)
+
+
+@pytest.mark.parametrize("left", [None, "", '{"passed": tr'])
+def test_a_report_that_was_never_finished_is_made_anew(
+    promoted: PromotionReport, project: Project, left: str | None
+) -> None:
+    """Killed between the end of the promotion and its report, which must not lead to a second promotion."""
+    path = project.records / "1.json"
+    path.unlink() if left is None else path.write_text(left)
+    assert report_of(project, 1) == promoted
+    assert verify_promotion(project, 1).passed
+    path.unlink()
+    path.with_suffix(".jsonl").unlink()
+    assert report_of(project, 1) is None
+
+
 def test_the_report_of_an_earlier_hold_is_no_lie(project: Project) -> None:
     one = InProject(project.root, options={"num_cameras": 0})
     keep_report(project, one.run())
@@ -158,3 +178,8 @@ def test_what_is_missing_is_named(tca: Tca, arguments: tuple[str, ...], error: t
 
 def test_a_list_as_json(promoted: PromotionReport, tca: Tca) -> None:
     assert [one["state"] for one in json.loads(tca("list", "--json").stdout)] == ["DONE"]
+
+
+def test_a_token_and_a_name_at_once_are_refused(tca: Tca) -> None:
+    error = tca("approve", "--token", "a.b.c", "--by", "anna").exception
+    assert isinstance(error, InputError) and "--token" in str(error)

@@ -87,6 +87,16 @@ def test_a_hold_says_where_and_why_and_what_can_be_done() -> None:
     assert not resumed.is_held
 
 
+def test_another_controller_in_the_same_state_takes_neither_evidence_nor_reason_away() -> None:
+    again = state("CANARY", 1, "controller of epoch 2 takes over") | {"event": "restart", "at": "2026-11-21T13:00:00Z"}
+    found = standing_of([state("CANARY", 1), verdict(42), again], 0.5)
+    assert (found.since, found.num, found.reason) == (AT, 42, "more frames")
+    held = [state("CANARY", 1), verdict(42), state("HOLD", 1, "no traffic since 120 s")]
+    assert standing_of([*held, again | {"state": "HOLD"}], 0.5).reason == "no traffic since 120 s"
+    elsewhere = standing_of([state("SHADOW"), verdict(42), again], 0.5)
+    assert (elsewhere.state, elsewhere.num) == ("CANARY step 2", None)
+
+
 def test_a_person_is_asked_until_one_answers() -> None:
     asked = [state("SHADOW"), {"kind": "asked", "state": "SHADOW", "gate": "CANARY", "at": AT, "sentence": "may it?"}]
     assert standing_of(asked, 0.0).asks == "CANARY"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 from flows.adapters.fake_traffic import Behaviour
 from flows.cli.verdict import app
 from flows.errors import Conflict, InputError, ProjectError, ServiceError
+from flows.rollout.record import Record
 from flows.settings import Project
 from flows.verdict_client import wait_for_verdict
 from flows.verdict_server import VerdictServer
@@ -128,6 +130,25 @@ def test_half_a_line_is_one_in_the_making_and_a_damaged_one_is_an_error(promoted
         Verdicts(tmp_path).answer(1)
 
 
+@pytest.mark.parametrize("content", ["[]", '{"kind": "state", "state": "SHADOW"}', '{"kind": "opened"}', "\\udc80"])
+def test_a_record_of_another_shape_is_damaged_and_no_crash(tmp_path: Path, content: str) -> None:
+    (tmp_path / "1.jsonl").write_text(content + "\n", encoding="utf-8", errors="surrogateescape")
+    with pytest.raises(ProjectError, match="is damaged"):
+        Verdicts(tmp_path).answer(1)
+
+
+def test_a_move_that_was_written_down_and_never_made_lies_not_behind_it(promoted: Path, tmp_path: Path) -> None:
+    """Killed between record and journal: the next controller is in SHADOW still, and says so."""
+    path = tmp_path / "1.jsonl"
+    cut(promoted / "1.jsonl", path, "CANARY")
+    assert Verdicts(tmp_path).answer(1, past="SHADOW").verdict == "advance"
+    text = "controller of epoch 2 takes over"
+    Record(path).append("state", "SHADOW", text, 2e9, event="restart", step=0, left="SHADOW")
+    found = Verdicts(tmp_path).answer(1, past="SHADOW")
+    assert (found.verdict, found.state) == ("wait", "SHADOW")
+    assert Verdicts(tmp_path).answer(1, past="STAGING").verdict == "advance"
+
+
 def test_nobody_goes_on_with_a_record_that_was_changed(promoted: Path, tmp_path: Path) -> None:
     text = (promoted / "1.jsonl").read_text(encoding="utf-8")
     path = tmp_path / "1.jsonl"
@@ -138,6 +159,10 @@ def test_nobody_goes_on_with_a_record_that_was_changed(promoted: Path, tmp_path:
     found = verdicts.answer(1)
     assert found.verdict == "hold"
     assert "does not hold" in found.reasons[0]
+    path.write_text(text, encoding="utf-8")
+    assert verdicts.answer(1).verdict == "advance"
+    path.write_text(text.replace('"challenger":["2"', '"challenger":["3"', 1), encoding="utf-8")  # of the same length
+    assert verdicts.answer(1).verdict == "hold"
 
 
 def test_what_is_not_there_or_no_state_is_said(promoted: Path, tmp_path: Path) -> None:
@@ -190,6 +215,21 @@ def test_everything_else_is_refused_in_words(server: VerdictServer, path: str, s
     reply = ask(server, path)
     assert reply.status_code == status
     assert words in reply.json()["error"]["message"]
+
+
+def test_an_address_that_is_none_gets_an_answer(server: VerdictServer) -> None:
+    with socket.create_connection(server.server_address[:2], timeout=10.0) as connection:
+        connection.sendall(b"GET http://[/promotions HTTP/1.0\r\n\r\n")
+        assert connection.makefile("rb").readline().split()[1] == b"400"
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(200, "[]"), (200, '{"verdict": "advance"}'), (200, "<html>"), (502, "bad"), (502, '["x"]')]
+)
+def test_an_answer_of_somebody_else_is_none(status: int, body: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("httpx.get", lambda *_, **__: httpx.Response(status, text=body))
+    with pytest.raises(ServiceError, match="no verdict from|answers 502"):
+        wait_for_verdict("1", None, "DONE", 0.0, "http://127.0.0.1:9")
 
 
 def test_it_can_only_be_read_and_asks_for_its_token(server: VerdictServer) -> None:

@@ -4,6 +4,7 @@
     connections.py   one HTTP/1.1 client connection to a detector
     backends.py      pools of them, and who is ready
     silence.py       who hangs
+    reminders.py     whose time is up
     routing.py       the snapshot that says who answers, its fencing and its persistence
     cameras.py       which cameras the canary takes; the set only grows
     arms.py          asking champion and candidate, and the budgets

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import gc
 import logging
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -41,12 +42,10 @@ async def _serve(settings: RouterSettings) -> int:
         return 3
     try:
         await router.start()
-    except StateError as error:
-        log.error("error: %s", error)
-        return 2
     except OSError as error:
         log.error("error: %s. Choose other ports with --port and --admin-port", error)
         return 3
+    _allow_all_files()
     gc.freeze()  # what exists now stays: later collections need not look at it
     log.info(
         "listening on http://%s:%d, admin on http://%s:%d",
@@ -58,6 +57,12 @@ async def _serve(settings: RouterSettings) -> int:
     await stop.wait()
     log.info("draining")
     return 0 if await router.drain() else 1
+
+
+def _allow_all_files() -> None:
+    """Each user in flight takes two sockets or three; the soft limit of many systems, 1024, is there for select()."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _parse(argv: list[str] | None) -> RouterSettings:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from bentos.router.admin import Admin, Draining, load_token
 from bentos.router.arms import Arms, ForwardingLimits
@@ -43,9 +43,15 @@ class Router:
     """One router. `start`, then `drain`; `port` and `admin_port` are the ones it got."""
 
     def __init__(self, settings: RouterSettings) -> None:
-        """Read the state directory. Raises StateError when a file in it is broken, OSError when it is out of reach."""
+        """Take the state directory, and read it.
+
+        Raises:
+            StateError: Another router has it, or a file in it is broken.
+            OSError: It is out of reach.
+        """
         self._settings = settings
         settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock = lock_state(settings.state_dir)  # before it is read: who has it may still write
         self.table = load_table(settings.state_dir / "routing.json")
         self.cameras = load_cameras(settings.state_dir / "cameras.json")
         self.token = load_token(settings.state_dir / "token")
@@ -61,12 +67,10 @@ class Router:
         self._watcher: asyncio.Task[None] | None = None
         self.draining = False
         self._replacing: set[asyncio.Task[None]] = set()
-        self._lock: TextIO | None = None
         self._adopt(self.table.current)
 
     async def start(self) -> None:
-        """Listen. Raises StateError when another router has the state directory, OSError when a port is in use."""
-        self._lock = lock_state(self._settings.state_dir)
+        """Listen. Raises OSError when a port is in use."""
         self.admin_port = await self._private.start(self._settings.admin_host, self._settings.admin_port)
         self.port = await self._public.start(self._settings.host, self._settings.port)
         self._watcher = asyncio.get_running_loop().create_task(self.pools.watch(self._settings.watch_interval_s))
@@ -75,8 +79,8 @@ class Router:
         """Stop accepting, finish what is in flight, close. False when the deadline cut some requests off."""
         self.draining = True
         await asyncio.gather(*self._replacing, return_exceptions=True)
-        if self._lock is not None:
-            self._lock.close()  # from here on the state may be another router's
+        self.cameras.on_growth = lambda _: None
+        self._lock.close()  # from here on the state may be another router's
         finished = await self._public.drain(self._settings.drain_deadline_s)
         await self.copies.settle()
         if self._watcher is not None:
@@ -123,11 +127,12 @@ class Router:
 
     async def handle(self, request: Request) -> Reply:
         """Answer a public request: the router's own three, the rest forwarded."""
-        if request.path == b"/livez":
+        path = request.path
+        if path == b"/livez":
             return json_reply({"status": "alive"})
-        if request.path == b"/readyz":
+        if path == b"/readyz":
             return self._readiness()
-        if request.path == b"/metrics":
+        if path == b"/metrics":
             self._set_gauges()
             return Reply(200, [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")], self.metrics.render())
         return await self.forwarder.handle(request)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from bentos.router.backends import Pools
 from bentos.router.connections import BackendError, Patience
 from bentos.router.messages import Request, render_request
 from bentos.router.metrics import Metrics
 from bentos.router.observations import Answer
+from bentos.router.reminders import Reminder, Reminders
 from bentos.router.routing import Arm, Backend, Snapshot
 
 SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS"))
@@ -25,6 +27,11 @@ class ForwardingLimits:
     """A frame that nobody answered by then is lost."""
     candidate_timeout_s: float = 1.0
     """After this the other arm is asked as well, whichever was asked first; and no copy may take longer."""
+    hedged_share: float = 0.2
+    """A champion that answers others while a frame is overdue is slow, not hung: at most this share of the frames is
+    then given to the candidate as well. To ask twice for every one would keep an overload alive for ever."""
+    hedges_at_once: int = 8
+    """So many in a burst, whatever the share."""
     copies_in_flight: int = 8
     busy_requests: int = 64
     """No copies while this many users wait: they are dropped first."""
@@ -41,15 +48,15 @@ class Frame:
     camera: str
     snapshot: Snapshot
     time: float
+    is_detection: bool = field(init=False)
+    """Whether it is a camera's frame, and not one of a detector's other doors."""
+
+    def __post_init__(self) -> None:
+        self.is_detection = self.request.method == b"POST" and self.request.path == b"/v1/detect"
 
     def backend(self, arm: Arm) -> Backend | None:
         """Who is that arm for this request."""
         return self.snapshot.champion if arm == "champion" else self.snapshot.candidate
-
-    @property
-    def is_detection(self) -> bool:
-        """Whether it is a camera's frame, and not one of a detector's other doors."""
-        return self.request.method == b"POST" and self.request.path == b"/v1/detect"
 
 
 class Arms:
@@ -59,6 +66,8 @@ class Arms:
         self.limits = limits
         self._pools = pools
         self._metrics = metrics
+        self._overdue = Reminders(limits.candidate_timeout_s)
+        self._hedges_left = float(limits.hedges_at_once)
 
     async def ask(
         self, frame: Frame, arm: Arm, timeout_s: float, *, is_copy: bool = False, patience: Patience | None = None
@@ -83,6 +92,27 @@ class Arms:
             answer.read()  # the candidate is on trial: what is no detector's answer must not reach a client
         self._metrics.count_backend(answer)
         return answer
+
+    def when_overdue(self, then: Callable[[], None]) -> Reminder:
+        """Call `then` after the time that a frame may wait for one arm alone. Once for each frame."""
+        self._hedges_left = min(self.limits.hedges_at_once, self._hedges_left + self.limits.hedged_share)
+        return self._overdue.add(then)
+
+    def take_hedge(self, frame: Frame, arm: Arm) -> bool:
+        """Whether `arm` may be asked for a frame that is overdue at the other one; if so, it counts as asked.
+
+        The champion always: it had the candidate's frames before. The candidate, if the champion answered nobody
+        meanwhile, or within the budget (as retries have one in Finagle and Envoy).
+        """
+        champion = frame.backend("champion")
+        if arm == "champion" or champion is None:
+            return True
+        if not self._pools[champion.url].heard_within(self.limits.candidate_timeout_s):
+            return True
+        if self._hedges_left < 1.0:
+            return False
+        self._hedges_left -= 1.0
+        return True
 
     def hangs(self, frame: Frame, arm: Arm) -> bool:
         """Whether there is such an arm, and it lets its users wait."""

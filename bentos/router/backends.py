@@ -42,7 +42,12 @@ class Pool:
     @property
     def hangs(self) -> bool:
         """Whether it let users wait and answered nobody, and has not made up for it yet."""
-        return self._silence.lasts(asyncio.get_running_loop().time())
+        silence = self._silence
+        return silence.is_long and silence.lasts(asyncio.get_running_loop().time())
+
+    def heard_within(self, seconds: float) -> bool:
+        """Whether it answered anybody in the last `seconds`."""
+        return asyncio.get_running_loop().time() - self._silence.heard_s < seconds
 
     async def ask(
         self,

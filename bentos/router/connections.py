@@ -122,6 +122,10 @@ class BackendConnection(asyncio.Protocol):
 
     # What the parser calls
 
+    def on_message_begin(self) -> None:
+        if not self._in_flight():
+            self.reusable = False  # an answer nobody asked for, of which the rest may still come
+
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._in_body:
             self._headers.append((name.lower(), value))

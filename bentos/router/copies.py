@@ -52,9 +52,11 @@ class Copies:
         await asyncio.gather(*self._in_flight, return_exceptions=True)
 
     def _reason_to_drop(self, frame: Frame, arm: Arm, num_users: int) -> Reason | None:
-        limits, backend = self._arms.limits, frame.backend(arm)
-        if backend is None or backend.url not in self._table.current.urls:
-            return "unrouted"
+        limits, current = self._arms.limits, self._table.current
+        if frame.snapshot is not current:
+            backend = frame.backend(arm)
+            if backend is None or backend.url not in current.urls:
+                return "unrouted"
         if num_users >= limits.busy_requests:
             return "busy"
         if asyncio.get_running_loop().time() < self._paused_until_s:

@@ -12,7 +12,11 @@ from dataclasses import dataclass
 from bentos.router.arms import OTHER, Arms, Frame
 from bentos.router.connections import Patience
 from bentos.router.observations import Answer
+from bentos.router.reminders import Reminder
 from bentos.router.routing import Arm
+
+_LOOKS_AGAIN = 4
+"""So many times in `candidate_timeout_s` an overdue frame that has no room is looked at again."""
 
 
 @dataclass(slots=True)
@@ -62,8 +66,7 @@ class _Second:
         self.patience_with_first = Patience()
         self._arms, self._frame, self._arm = arms, frame, arm
         self._task: asyncio.Task[Answer] | None = None
-        loop = asyncio.get_running_loop()
-        self._overdue = loop.call_later(arms.limits.candidate_timeout_s, self._hedge)
+        self._overdue: Reminder | asyncio.TimerHandle = arms.when_overdue(self._hedge)
 
     async def answer(self) -> Answer:
         """What it says; asked now unless it was before."""
@@ -77,7 +80,11 @@ class _Second:
             self._task.cancel()
 
     def _hedge(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._ask())
+        loop, arms = asyncio.get_running_loop(), self._arms
+        if not arms.take_hedge(self._frame, self._arm):
+            self._overdue = loop.call_later(arms.limits.candidate_timeout_s / _LOOKS_AGAIN, self._hedge)
+            return
+        self._task = loop.create_task(self._ask())
 
     async def _ask(self) -> Answer:
         limits = self._arms.limits

@@ -9,11 +9,12 @@ from bentos.router.arms import OTHER, SAFE, Arms, Frame
 from bentos.router.cameras import CameraSplit
 from bentos.router.copies import Copies
 from bentos.router.fallback import Outcome, serve
-from bentos.router.messages import Reply, Request, end_to_end, error_reply, read_camera, read_request_id
+from bentos.router.messages import HOP_BY_HOP, Reply, Request, end_to_end, error_reply, read_camera, read_request_id
 from bentos.router.metrics import Metrics
 from bentos.router.observations import Answer, Observation, ObservationRing
 from bentos.router.routing import Arm, RoutingTable
 
+_NOT_RELAYED = HOP_BY_HOP | {b"x-request-id", b"x-served-by", b"x-served-version"}
 _OVERLOADED = 503
 
 
@@ -132,7 +133,7 @@ def _relay(outcome: Outcome, frame: Frame) -> tuple[str, Reply]:
         }
         message = "the model in service does not answer: try again"
         return "router", error_reply(503, "no_answer", message, request_id=request_id, details=details, retry_after_s=1)
-    headers = end_to_end(answer.reply.headers, b"x-request-id", b"x-served-by", b"x-served-version")
+    headers = end_to_end(answer.reply.headers, _NOT_RELAYED)
     if frame.request.method == b"HEAD":
         headers += [header for header in answer.reply.headers if header[0] == b"content-length"]
     if answer.status in (429, 503) and answer.reply.headers and not any(name == b"retry-after" for name, _ in headers):

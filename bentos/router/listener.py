@@ -22,9 +22,13 @@ _log = logging.getLogger("router")
 
 @dataclass(frozen=True)
 class ListenerLimits:
-    """What one connection may cost."""
+    """What one connection may cost, and all together."""
 
     body_bytes: int = 32 * 1024 * 1024
+    all_bodies_bytes: int = 256 * 1024 * 1024
+    """Of all connections at one time: beyond it the large ones are refused, so that slow clients cannot fill memory."""
+    small_body_bytes: int = 1024 * 1024
+    """A body up to this, as a camera's frame is, always finds room."""
     head_bytes: int = 64 * 1024
     idle_s: float = 120.0
     """A kept connection without a request is closed after this."""
@@ -41,6 +45,8 @@ class Listener:
         self.handler = handler
         self.limits = limits or ListenerLimits()
         self.connections: set[Connection] = set()
+        self.num_held_bytes = 0
+        """Of bodies that are arriving or not yet answered."""
         self.draining = False
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
@@ -101,7 +107,8 @@ class Connection(asyncio.Protocol):
         self._lingering = False
         self._writable = True
         self._since = self._loop.time()
-        self._reading = False
+        self._reading = self._ended_one = False
+        self._held_bytes = 0  # of the listener's, those that are here
         self._clear()
 
     def _clear(self) -> None:
@@ -122,12 +129,14 @@ class Connection(asyncio.Protocol):
         if self._task is not None:
             self._task.cancel()
         self._waiting.clear()
+        self._hold(-self._held_bytes)
         self._parser = None  # parser and connection refer to each other
         self._listener.forget(self)
 
     def data_received(self, data: bytes) -> None:
         if self._lingering or self._parser is None:
             return
+        self._ended_one = False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -136,7 +145,8 @@ class Connection(asyncio.Protocol):
             if not self._lingering:
                 self._refuse(error_reply(400, "bad_request", f"this is not HTTP/1.1: {error}"))
         if self._in_head and self._reading and not self._lingering:
-            self._head_bytes += len(data)
+            if not self._ended_one:  # else most of `data` may be the body of the message before
+                self._head_bytes += len(data)
             if self._head_bytes > self._listener.limits.head_bytes:
                 self._refuse(
                     error_reply(
@@ -178,15 +188,22 @@ class Connection(asyncio.Protocol):
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, chunk: bytes) -> None:
+        if self._lingering:
+            return
+        limits = self._listener.limits
         self._body_bytes += len(chunk)
-        if self._body_bytes > self._listener.limits.body_bytes:
-            self._body.clear()
+        self._body.append(chunk)
+        self._hold(len(chunk))
+        if self._body_bytes > limits.body_bytes:
             self._refuse_body()
-        elif not self._lingering:
-            self._body.append(chunk)
+        elif self._listener.num_held_bytes > limits.all_bodies_bytes and self._body_bytes > limits.small_body_bytes:
+            message = "too many large bodies are arriving at once"
+            self._refuse(
+                error_reply(503, "overloaded", message, request_id=read_request_id(self._headers), retry_after_s=1)
+            )
 
     def on_message_complete(self) -> None:
-        self._reading = False
+        self._reading, self._ended_one = False, True
         if self._lingering or self._parser is None:
             return
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
@@ -206,7 +223,13 @@ class Connection(asyncio.Protocol):
         """Answer `reply` after what is in flight, then close; what still arrives is thrown away."""
         if not self._lingering:
             self._lingering = True
+            self._hold(-self._body_bytes)
+            self._clear()
             self._waiting.append(reply)
+
+    def _hold(self, num_bytes: int) -> None:
+        self._held_bytes += num_bytes
+        self._listener.num_held_bytes += num_bytes
 
     def _start_next(self) -> None:
         if self._task is not None or not self._writable or not self._waiting or self._transport is None:
@@ -232,6 +255,8 @@ class Connection(asyncio.Protocol):
             message = "a defect of the router; its log has the trace"
             reply = error_reply(500, "internal", message, request_id=read_request_id(request.headers))
         self._task = None
+        if self._held_bytes:  # else the client has left
+            self._hold(-len(request.body))
         last = not request.keep_alive or (self._closing and not self._waiting and not self._reading)
         self._write(reply, not last, is_head=request.method == b"HEAD")
         if reply.after_sent is not None:
@@ -258,17 +283,18 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def close_if_stale(self, now: float) -> None:
-        """Close a connection that has been idle, or has been sending one request, for too long."""
-        if self._task is not None or self._waiting or self._transport is None:
+        """Close one that was idle, was sending one request, or did not fetch its answers, for too long."""
+        if self._task is not None or self._transport is None:
             return
         limits = self._listener.limits
-        if self._reading and now - self._since > limits.reading_s:
-            self._refuse(
-                error_reply(408, "request_timeout", f"the request did not arrive within {limits.reading_s:.0f} s")
-            )
-            self._start_next()
-        elif not self._reading and now - self._since > limits.idle_s:
-            self._transport.close()
+        if self._reading and not self._waiting:
+            if now - self._since > limits.reading_s:
+                self._refuse(
+                    error_reply(408, "request_timeout", f"the request did not arrive within {limits.reading_s:.0f} s")
+                )
+                self._start_next()
+        elif now - self._since > limits.idle_s:
+            self.abort()  # a close would wait for ever for a client that reads nothing
 
     def abort(self) -> None:
         """Close at once, whatever is in flight."""

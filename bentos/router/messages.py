@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -15,10 +15,11 @@ Headers = list[tuple[bytes, bytes]]
 """Names in lower case, values as they came."""
 
 # RFC 9110, 7.6.1, and what this router sets itself: they concern one connection, not the message.
-_HOP_BY_HOP = frozenset(
+HOP_BY_HOP = frozenset(
     b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer transfer-encoding "
     b"upgrade http2-settings expect content-length".split()
 )
+_NOT_ASKED = HOP_BY_HOP | {b"x-request-id", b"x-shadow-copy"}
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}\Z")
 MAX_CAMERA_ID_BYTES = 128
@@ -56,13 +57,16 @@ class Reply:
 
 def first_value(headers: Headers, name: bytes) -> bytes | None:
     """The first value of `name` (lower case), or None."""
-    return next((value for key, value in headers if key == name), None)
+    for key, value in headers:
+        if key == name:
+            return value
+    return None
 
 
 def read_request_id(headers: Headers) -> bytes:
     """The caller's X-Request-ID if it is 1 to 128 visible ASCII characters, else a new one."""
     given = first_value(headers, b"x-request-id")
-    return given if given is not None and _REQUEST_ID.match(given) else uuid.uuid4().hex.encode()
+    return given if given is not None and _REQUEST_ID.match(given) else os.urandom(16).hex().encode()
 
 
 def read_camera(request: Request) -> str:
@@ -71,9 +75,8 @@ def read_camera(request: Request) -> str:
     return given.decode("utf-8", "replace").strip() if len(given) <= MAX_CAMERA_ID_BYTES else ""
 
 
-def end_to_end(headers: Headers, *replaced: bytes) -> Headers:
-    """The headers that travel on: not hop-by-hop, not named by Connection, not among `replaced`."""
-    dropped = _HOP_BY_HOP.union(replaced)
+def end_to_end(headers: Headers, dropped: frozenset[bytes] = HOP_BY_HOP) -> Headers:
+    """The headers that travel on: not among `dropped`, which holds HOP_BY_HOP, and not named by Connection."""
     for name, value in headers:
         if name == b"connection":
             dropped = dropped.union(part.strip() for part in value.lower().split(b","))
@@ -83,7 +86,7 @@ def end_to_end(headers: Headers, *replaced: bytes) -> Headers:
 def render_request(request: Request, request_id: bytes, extra: Headers = []) -> list[bytes]:  # noqa: B006 - only read
     """The bytes to send to a back end: [head, body]."""
     lines = [b"%s %s HTTP/1.1\r\n" % (request.method, request.target)]
-    for name, value in end_to_end(request.headers, b"x-request-id", b"x-shadow-copy"):
+    for name, value in end_to_end(request.headers, _NOT_ASKED):
         lines.append(b"%s: %s\r\n" % (name, value))
     for name, value in extra:
         lines.append(b"%s: %s\r\n" % (name, value))

@@ -8,9 +8,11 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from bentos.router.observations import Answer
+from bentos.router.routing import Arm
 
 _BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
 _RECENT = 4096
+_ARMS: tuple[Arm, ...] = ("champion", "candidate")
 
 
 class Metrics:
@@ -21,19 +23,20 @@ class Metrics:
         self._answers = Counter(
             "router_requests", "Answers to clients", ["served_by", "status"], registry=self.registry
         )
+        self._answers_of: dict[tuple[str, int], Counter] = {}
         self._seconds = Histogram(
             "router_request_seconds", "From request read to answer written", buckets=_BUCKETS_S, registry=self.registry
         )
-        self._backend_seconds = Histogram(
+        seconds = Histogram(
             "router_backend_seconds",
             "Of each arm, copies included",
             ["arm"],
             buckets=_BUCKETS_S,
             registry=self.registry,
         )
-        self._backend_errors = Counter(
-            "router_backend_errors", "No answer or 5xx of an arm", ["arm"], registry=self.registry
-        )
+        errors = Counter("router_backend_errors", "No answer or 5xx of an arm", ["arm"], registry=self.registry)
+        self._backend_seconds = {arm: seconds.labels(arm) for arm in _ARMS}
+        self._backend_errors = {arm: errors.labels(arm) for arm in _ARMS}
         self._fallbacks = Counter(
             "router_fallbacks", "Answered by the other arm than meant", ["to"], registry=self.registry
         )
@@ -47,16 +50,19 @@ class Metrics:
         """A client got its answer. 5xx count as errors. `latency_ms` is None when no back end was asked."""
         self.num_requests += 1
         self.num_errors += status >= 500
-        self._answers.labels(served_by, status).inc()
+        answers = self._answers_of.get((served_by, status))
+        if answers is None:  # to look one up by its labels costs more than to count
+            answers = self._answers_of[served_by, status] = self._answers.labels(served_by, status)
+        answers.inc()
         if latency_ms is not None:
             self._recent_ms.append(latency_ms)
             self._seconds.observe(latency_ms / 1000)
 
     def count_backend(self, answer: Answer) -> None:
         """An arm answered, or failed to."""
-        self._backend_seconds.labels(answer.arm).observe(answer.latency_ms / 1000)
+        self._backend_seconds[answer.arm].observe(answer.latency_ms / 1000)
         if answer.failed:
-            self._backend_errors.labels(answer.arm).inc()
+            self._backend_errors[answer.arm].inc()
 
     def count_fallback(self, to: str) -> None:
         """The other arm than the one that was meant to answers."""

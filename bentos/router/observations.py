@@ -140,10 +140,11 @@ def read_detections(body: bytes) -> list[list[float]]:
     """
     tree = orjson.loads(body)
     try:
-        return [
-            [float(box["box"][side]) for side in ("x1", "y1", "x2", "y2")]
-            + [float(box["confidence"]), int(box["class_id"])]
-            for box in tree["detections"]
-        ]
+        return [_row(detection, detection["box"]) for detection in tree["detections"]]
     except (TypeError, KeyError) as error:
         raise ValueError(f"no detections with box, confidence and class_id ({type(error).__name__}: {error})") from None
+
+
+def _row(detection: dict[str, Any], box: dict[str, Any]) -> list[float]:
+    corners = float(box["x1"]), float(box["y1"]), float(box["x2"]), float(box["y2"])
+    return [*corners, float(detection["confidence"]), int(detection["class_id"])]

@@ -21,10 +21,17 @@ class Silence:
         self._unheard_s = 0.0
         self._counted_to_s = 0.0
         self._num_answers = 0
+        self.heard_s = float("-inf")
+        """When it answered last."""
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the limit was reached, however long ago."""
+        return self._unheard_s >= self._limit_s
 
     def hear(self, now_s: float) -> None:
         """It answered, whatever it was."""
-        self._counted_to_s = now_s
+        self._counted_to_s = self.heard_s = now_s
         self._num_answers += 1
         if self._unheard_s < self._limit_s or self._num_answers >= ANSWERS_TO_RETURN:
             self._unheard_s = 0.0
@@ -37,4 +44,4 @@ class Silence:
 
     def lasts(self, now_s: float) -> bool:
         """Whether users had better be sent elsewhere."""
-        return self._unheard_s >= self._limit_s and now_s - self._counted_to_s < RETRY_AFTER_S
+        return self.is_long and now_s - self._counted_to_s < RETRY_AFTER_S

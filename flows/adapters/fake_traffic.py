@@ -70,6 +70,9 @@ class FakeRegistry:
         if self.reigning is None or self.reigning.version != version:
             self.previous, self.reigning = self.reigning, Backend(version=version, digest=digest, url="http://x:1")
 
+    def clear_champion(self) -> None:
+        self.reigning = None
+
 
 @dataclass
 class FakeTraffic:

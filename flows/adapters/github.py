@@ -59,7 +59,9 @@ def write_summary(markdown: str) -> bool:
 
 
 def keep_comment(run: Workflow, number: int, marker: str, body: str) -> str:
-    """Write a comment on a pull request, in place of the last one with the same marker, and return its address.
+    """Write a comment on a pull request, in place of the one with the same marker, and return its address.
+
+    A person's comment is left alone whatever it begins with: that person could change it afterwards.
 
     Raises:
         OutsideError: GitHub does not answer or refuses, as it does for the token of a fork.
@@ -67,7 +69,8 @@ def keep_comment(run: Workflow, number: int, marker: str, body: str) -> str:
     text = _fit(f"<!-- {marker} -->\n{body}")
     with _client(run) as client:
         for one in _pages(client, f"/repos/{run.repository}/issues/{number}/comments"):
-            if str(one.get("body", "")).startswith(f"<!-- {marker} -->"):
+            is_ours = (one.get("user") or {}).get("type") != "User"
+            if is_ours and str(one.get("body", "")).startswith(f"<!-- {marker} -->"):
                 path = f"/repos/{run.repository}/issues/comments/{one['id']}"
                 return str(_call(client, "PATCH", path, {"body": text})["html_url"])
         path = f"/repos/{run.repository}/issues/{number}/comments"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,8 @@ TIMEOUT_S = 5.0
 """Of one attempt: all of them together stay below the lease of a promotion."""
 _PAUSES_S = (0.2, 0.6)
 """Between attempts, where the API server did not answer or asked to come later."""
+_LONGEST_PAUSE_S = 2.0
+"""Where it says itself when to come again."""
 _LATER = frozenset({429, 500, 502, 503, 504})
 _ACCESS = "Rights: infra/kubernetes/promotion/access.yaml"
 
@@ -120,15 +123,15 @@ class Cluster:
             found = self.get(resource, name)
             if condition(found):
                 return True
+            if time.monotonic() >= deadline:
+                return False
             try:
                 # An object that is not there yet has no version to watch from: from now on, which begins with a look.
                 version = found["metadata"]["resourceVersion"] if found else ""
                 if any(condition(seen) for seen in self._watch(resource, name, version, deadline)):
                     return True
-            except _Gone:
-                continue  # it was away for too long: look again
-            if time.monotonic() >= deadline:
-                return False
+            except _Gone:  # it was away for too long: look again
+                time.sleep(_PAUSES_S[0])
 
     def proxy(self, service: str, port: int, method: str, path: str, **options: Any) -> httpx.Response:
         """Ask a Service through the API server, for those outside the cluster."""
@@ -155,21 +158,25 @@ class Cluster:
                     yield None if kind == "DELETED" else seen
                 if time.monotonic() >= deadline:
                     return
+            # Watches are cut off by proxies, restarts, overload and time: ask again from where it was.
+            time.sleep(min(_PAUSES_S[0], max(0.0, deadline - time.monotonic())))
 
     def _events(self, path: str, params: dict[str, str], limit_s: float) -> Iterator[dict[str, Any]]:
+        """What a watch says until it breaks off, which may be at once."""
         timeout = httpx.Timeout(TIMEOUT_S, read=limit_s + 1.0)
-        try:
-            with self._client.stream("GET", path, params=params, headers=self._headers(), timeout=timeout) as reply:
-                if reply.status_code == httpx.codes.GONE:
-                    raise _Gone
-                if reply.status_code != httpx.codes.OK:
-                    reply.read()
-                    _object(reply)
-                for line in reply.iter_lines():
-                    yield json.loads(line)
-        except (httpx.TransportError, ValueError):
-            # Watches are cut off by proxies, restarts and time: whoever reads on asks again from where it was.
-            time.sleep(_PAUSES_S[0])
+        with (
+            suppress(httpx.TransportError, ValueError),
+            self._client.stream("GET", path, params=params, headers=self._headers(), timeout=timeout) as reply,
+        ):
+            if reply.status_code == httpx.codes.GONE:
+                raise _Gone
+            if reply.status_code in _LATER or self._may_be_renewed(reply):
+                return
+            if reply.status_code != httpx.codes.OK:
+                reply.read()
+                _object(reply)
+            for line in reply.iter_lines():
+                yield json.loads(line)
 
     def _ask(self, method: str, path: str, headers: dict[str, str] | None = None, **options: Any) -> httpx.Response:
         error: httpx.TransportError | None = None
@@ -179,16 +186,21 @@ class Cluster:
                 error = None
             except httpx.TransportError as problem:
                 error = problem
+            if error is None and self._may_be_renewed(reply):
+                continue
             if error is None and reply.status_code not in _LATER:
                 return reply
             if pause_s is not None:
-                time.sleep(pause_s)
+                time.sleep(pause_s if error else max(pause_s, _asked_pause_s(reply)))
         if error is None:
             return reply
         raise ServiceError(
             f"Kubernetes' API server does not answer at {self._access.server}: {type(error).__name__}",
             "Check it: kubectl cluster-info",
         ) from error
+
+    def _may_be_renewed(self, reply: httpx.Response) -> bool:
+        return reply.status_code == httpx.codes.UNAUTHORIZED and self._access.renew()
 
     def _headers(self) -> dict[str, str]:
         token = self._access.token()
@@ -208,10 +220,21 @@ def _is_missing(reply: httpx.Response) -> bool:
     return reply.status_code == httpx.codes.NOT_FOUND and bool(_status(reply).get("details", {}).get("name"))
 
 
+def _asked_pause_s(reply: httpx.Response) -> float:
+    """How long the server asks to stay away; 0 where it does not say."""
+    text = reply.headers.get("retry-after", "")
+    return min(float(text), _LONGEST_PAUSE_S) if text.isascii() and text.isdecimal() else 0.0
+
+
 def _object(reply: httpx.Response) -> Object:
-    if reply.is_success:
-        return dict(reply.json())
     asked = f"{reply.request.method} {reply.request.url.path}"
+    if reply.is_success:
+        try:
+            return dict(reply.json())
+        except (ValueError, TypeError) as error:
+            raise ServiceError(
+                f"no API server of Kubernetes answers {asked}, but {reply.text[:40]!r}", "Check the server's address"
+            ) from error
     remedies = {401: "Log in again, or renew the token", 403: _ACCESS, 404: "Is the Gateway API installed there?"}
     raise ServiceError(
         f"Kubernetes answers {asked} with {reply.status_code}: {_said(reply)}", remedies.get(reply.status_code)

@@ -25,6 +25,8 @@ from flows.errors import InputError, ServiceError
 
 POD_FOLDER = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _EXEC_LIMIT_S = 30.0
+_FOLDER = "/folder"
+"""Beside what a kubeconfig says of a cluster or a user: where that file lies."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Access:
     """The bearer token as it is now; None where a client certificate or nothing is asked for."""
     in_cluster: bool
     """Whether cluster IPs can be reached from here."""
+    renew: Callable[[], bool] = lambda: False
+    """Called when the token was refused; True where the next one may be another."""
 
 
 def find_access(environment: Mapping[str, str], pod_folder: Path = POD_FOLDER) -> Access:
@@ -88,20 +92,22 @@ def kubeconfig_access(files: list[Path], context: str | None = None, namespace: 
     link = _named(config, "context", chosen, files)
     cluster = _named(config, "cluster", link.get("cluster", ""), files)
     user = _named(config, "user", link["user"], files) if link.get("user") else {}
-    if "auth-provider" in user:
+    # `as` names somebody else to act for: without it more would be allowed than was meant.
+    if unknown := sorted(user.keys() & {"auth-provider", "username", "password", "as", "as-groups", "as-uid"}):
         raise InputError(
-            f"user {link['user']} of {files[0]} has an auth-provider", "Expected a token, certificate or exec"
+            f"user {link['user']} of {files[0]} has {', '.join(unknown)}", "Expected a token, certificate or exec"
         )
-    folder = files[0].parent
-    plugin = _Plugin(user["exec"], folder) if user.get("exec") else None
+    plugin = _Plugin(user["exec"], user[_FOLDER]) if user.get("exec") else None
     server = str(cluster.get("server", "")).rstrip("/")
     if not server.startswith(("https://", "http://")):
         raise InputError(
             f"cluster {link.get('cluster')} of {files[0]} has server {server!r}", "Expected https://HOST:PORT"
         )
-    tls = _tls(cluster, user, plugin, folder) if server.startswith("https://") else False
+    tls = _tls(cluster, user, plugin) if server.startswith("https://") else False
     where = namespace or str(link.get("namespace") or "default")
-    return Access(server, where, tls, plugin.token if plugin else _user_token(user, folder), in_cluster=False)
+    if plugin is None:
+        return Access(server, where, tls, _user_token(user), in_cluster=False)
+    return Access(server, where, tls, plugin.token, in_cluster=False, renew=plugin.forget)
 
 
 def _merged(files: list[Path]) -> dict[str, Any]:
@@ -117,26 +123,27 @@ def _merged(files: list[Path]) -> dict[str, Any]:
             raise InputError(f"{file} is not a kubeconfig", "Expected kind: Config")
         merged["current-context"] = merged["current-context"] or content.get("current-context") or ""
         for part in ("contexts", "clusters", "users"):
-            merged[part] += content.get(part) or []
+            merged[part] += [(one, file.parent) for one in content.get(part) or [] if isinstance(one, dict)]
     return merged
 
 
 def _named(config: dict[str, Any], kind: str, name: str, files: list[Path]) -> dict[str, Any]:
-    entries = [one for one in config[f"{kind}s"] if isinstance(one, dict)]
-    for entry in entries:
+    """The entry of that name, with the folder of its file, which its paths are relative to."""
+    entries = config[f"{kind}s"]
+    for entry, folder in entries:
         if entry.get("name") == name:
-            return dict(entry.get(kind) or {})
-    known = ", ".join(str(one.get("name")) for one in entries) or "none"
+            return {**(entry.get(kind) or {}), _FOLDER: folder}
+    known = ", ".join(str(one.get("name")) for one, _ in entries) or "none"
     raise InputError(f"{files[0]} has no {kind} {name!r}", f"Expected one of: {known}")
 
 
-def _tls(cluster: dict[str, Any], user: dict[str, Any], plugin: _Plugin | None, folder: Path) -> ssl.SSLContext:
+def _tls(cluster: dict[str, Any], user: dict[str, Any], plugin: _Plugin | None) -> ssl.SSLContext:
     try:
-        authority = _content(cluster, "certificate-authority", folder)
+        authority = _content(cluster, "certificate-authority")
         context = ssl.create_default_context(cadata=authority.decode("ascii") if authority else None)
         if cluster.get("insecure-skip-tls-verify"):
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        certificate, key = _content(user, "client-certificate", folder), _content(user, "client-key", folder)
+        certificate, key = _content(user, "client-certificate"), _content(user, "client-key")
         if plugin is not None and plugin.certificate() is not None:
             certificate, key = plugin.certificate() or (None, None)
         if certificate and key:
@@ -155,17 +162,17 @@ def _load_pair(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
         context.load_cert_chain(str(paths[0]), str(paths[1]))
 
 
-def _content(section: dict[str, Any], name: str, folder: Path) -> bytes | None:
+def _content(section: dict[str, Any], name: str) -> bytes | None:
     if section.get(f"{name}-data"):
         return base64.b64decode(section[f"{name}-data"], validate=True)
     if section.get(name):
-        return (folder / str(section[name])).read_bytes()
+        return bytes((section[_FOLDER] / str(section[name])).read_bytes())
     return None
 
 
-def _user_token(user: dict[str, Any], folder: Path) -> Callable[[], str | None]:
+def _user_token(user: dict[str, Any]) -> Callable[[], str | None]:
     if user.get("tokenFile"):
-        return lambda: _read_token(folder / user["tokenFile"])
+        return lambda: _read_token(user[_FOLDER] / user["tokenFile"])
     token = str(user["token"]) if user.get("token") else None
     return lambda: token
 
@@ -178,7 +185,10 @@ def _read_token(path: Path) -> str:
 
 
 class _Plugin:
-    """A command that prints an ExecCredential (client.authentication.k8s.io); what it said counts until it expires."""
+    """A command that prints an ExecCredential (client.authentication.k8s.io).
+
+    What it said counts until it expires or is refused.
+    """
 
     def __init__(self, section: dict[str, Any], folder: Path) -> None:
         command = str(section["command"])
@@ -200,6 +210,11 @@ class _Plugin:
             return None
         return status["clientCertificateData"].encode(), status["clientKeyData"].encode()
 
+    def forget(self) -> bool:
+        """Ask the command again next time: what it said was refused."""
+        self._status = {}
+        return True
+
     def _fresh(self) -> dict[str, Any]:
         if not self._status or time.time() >= self._expires_s - 10:
             self._status = self._ask()
@@ -212,7 +227,13 @@ class _Plugin:
         env = {**os.environ, **self._env, "KUBERNETES_EXEC_INFO": json.dumps(asked)}
         try:
             done = subprocess.run(
-                self._argv, env=env, capture_output=True, text=True, check=True, timeout=_EXEC_LIMIT_S
+                self._argv,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=_EXEC_LIMIT_S,
             )
             return dict(json.loads(done.stdout)["status"])
         except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError) as error:

@@ -230,15 +230,24 @@ def _paired(route: Object) -> int:
     return int(text) if text.isascii() and text.isdecimal() else -1
 
 
+def _parent(reference: dict[str, Any], route: Object) -> tuple[Any, ...]:
+    """What tells one parent of a route from another."""
+    namespace = reference.get("namespace") or route["metadata"].get("namespace")
+    return reference.get("name"), namespace, reference.get("sectionName"), reference.get("port")
+
+
 def _problem(route: Object | None, generation: int) -> str:
     """Why the gateways do not route yet as this generation says; "" when they do."""
     if route is None:
         return "it was deleted"
-    parents = route.get("status", {}).get("parents", [])
-    if not parents:
-        return "no gateway has taken it"
-    for parent in parents:
-        gateway = parent.get("parentRef", {}).get("name", "?")
+    wanted = [_parent(one, route) for one in route["spec"].get("parentRefs", ())]
+    said = {_parent(one.get("parentRef", {}), route): one for one in route.get("status", {}).get("parents", ())}
+    if not wanted:
+        return "it names no gateway"
+    for reference in wanted:  # whoever else has a word there is of a gateway that the route has left
+        gateway, parent = reference[0], said.get(reference)
+        if parent is None:
+            return f"gateway {gateway} has not taken it"
         for kind in ("Accepted", "ResolvedRefs"):
             found = next((one for one in parent.get("conditions", ()) if one["type"] == kind), None)
             if found is None or found.get("observedGeneration", 0) < generation:

@@ -109,11 +109,21 @@ class KubernetesTraffic:
     def route(self, snapshot: Snapshot) -> None:
         """Make a snapshot count: in the router first, when the challenger gets more; else in the gateway first.
 
-        So an outage of the router does not keep users with a challenger that is sent away.
+        So an outage of one of them does not keep the other's users with a challenger that is sent away.
         """
         parts = [part for part in (self._router, self._gateway) if part is not None]
-        for part in reversed(parts) if snapshot.mode == "champion" else parts:
-            part.route(snapshot)
+        if snapshot.mode != "champion":
+            for part in parts:
+                part.route(snapshot)
+            return
+        failed: ServiceError | None = None
+        for part in reversed(parts):
+            try:
+                part.route(snapshot)
+            except ServiceError as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
 
     def observations(self, after: int) -> dict[str, Any]:
         """A page of what each arm answered to the frames that went through the router, since `after`."""

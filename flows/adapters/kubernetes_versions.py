@@ -23,8 +23,8 @@ from flows.errors import InputError, ServiceError
 PREFIX = "its-camera-ai"
 MANAGED_BY = {"app.kubernetes.io/managed-by": "tca"}
 _INSTANCE = "app.kubernetes.io/instance"
-_NAME = re.compile(r"detector-[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?-[0-9a-f]{6}")
-_DNS_LABEL = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+_NAME = re.compile(r"detector-[a-z0-9]([a-z0-9-]{0,45}[a-z0-9])?-[0-9a-f]{6}")
+"""What `service_name` makes, in the 63 characters of a DNS label."""
 _DYING_LIMIT_S = 15.0
 """Below a lease: whoever waits longer for a namesake to go must not lose it."""
 _FAILED_TO_START = frozenset(
@@ -50,9 +50,10 @@ class VersionTemplate:
     def objects(self, version: str, digest: str, drill: str) -> tuple[Object, Object]:
         """Deployment and Service of a version. Raises InputError when no name can be made of it."""
         name = service_name(version, digest)
-        if not _DNS_LABEL.fullmatch(name):
+        if not is_version_name(name):
             raise InputError(
-                f"version {version} makes the name {name}", "Expected lower-case letters, digits and dashes"
+                f"version {version} makes the name {name}",
+                "Expected a version of at most 47 lower-case letters, digits and dashes, and a hexadecimal digest",
             )
         deployment, service = copy.deepcopy(self.deployment), copy.deepcopy(self.service)
         labels = {**MANAGED_BY, _INSTANCE: name}
@@ -159,6 +160,7 @@ class Versions:
         """
         name = service_name(backend.version, backend.digest)
         deployment = self.cluster.get(DEPLOYMENTS, name)
+        self._require_ours(deployment, backend.version, backend.digest)
         if deployment is None or self.find(backend.version, backend.digest) not in (None, backend):
             return
         uid = deployment["metadata"]["uid"]

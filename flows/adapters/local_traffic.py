@@ -6,7 +6,6 @@ controller that was killed and started again sees the same as its predecessor.
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any
 
 import httpx
 
-from bentos.detector.recorder import WARM_UP_CAMERA
 from bentos.router.routing import Backend, Snapshot
 from flows.adapters.processes import (
     ServiceRecord,
@@ -26,18 +24,15 @@ from flows.adapters.processes import (
     spawn,
     stop,
 )
+from flows.adapters.router_admin import RouterAdmin
+from flows.adapters.warm_up import warm_up
 from flows.errors import Conflict, ServiceError
-from flows.settings import api_key_headers
 
 Command = Callable[[str, int], tuple[Sequence[str], Mapping[str, str]]]
 """From a version and a port to the command line and the environment that serve it there."""
 
 READY_LIMIT_S = 120.0
-ROUTER_PATIENCE_S = 3.0
-WARM_UP_FRAMES = 3
-_OBSERVATIONS_A_PAGE = 5000
 _POLL_S = 0.05
-_OTHER_VERSION = "Router and controller are of different versions: tca down, then tca serve"
 
 
 class LocalTraffic:
@@ -51,7 +46,11 @@ class LocalTraffic:
     """
 
     def __init__(self, home: Path, admin_url: str, state_dir: Path, command: Command) -> None:
-        self._home, self._admin_url, self._state_dir, self._command = home, admin_url, state_dir, command
+        self._home, self._command = home, command
+        token = state_dir / "token"
+        self._router = RouterAdmin(
+            lambda: admin_url, lambda: token.read_text(encoding="ascii").strip(), "Start it: tca serve"
+        )
         self._client = httpx.Client(timeout=10.0, trust_env=False)
 
     def start(self, version: str, digest: str) -> Backend:
@@ -88,26 +87,12 @@ class LocalTraffic:
 
     def warm_up(self, backend: Backend) -> None:
         """Let it answer some frames, and check that it is the pinned model. Raises ServiceError."""
-        headers = {"content-type": "image/jpeg", "x-camera-id": WARM_UP_CAMERA, **api_key_headers()}
-        try:
-            for _ in range(WARM_UP_FRAMES):
-                reply = self._client.post(f"{backend.url}/v1/detect", content=_grey_jpeg(), headers=headers)
-                reply.raise_for_status()
-            digest = reply.json()["model"]["digest"]
-        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-            log = self._home / "logs" / f"{service_name(backend.version, backend.digest)}.log"
-            remedy = f"See {log}"
-            if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in (401, 403):
-                remedy = "It asks for an API key with role detect: put one into TCA_API_KEY"
-            raise ServiceError(
-                f"version {backend.version} answers no frame: {type(error).__name__}: {error}", remedy
-            ) from error
-        if digest != backend.digest:
-            raise ServiceError(
-                f"version {backend.version} answers with model digest {str(digest)[:12]}, expected "
-                f"{backend.digest[:12]}",
-                "Package it again: tca package --force",
-            )
+
+        def post(body: bytes, headers: dict[str, str]) -> httpx.Response:
+            return self._client.post(f"{backend.url}/v1/detect", content=body, headers=headers)
+
+        log = self._home / "logs" / f"{service_name(backend.version, backend.digest)}.log"
+        warm_up(backend, post, f"See {log}")
 
     def stop(self, backend: Backend, grace_s: float) -> None:
         """SIGTERM, after `grace_s` SIGKILL, and out of the register. Nothing happens when it does not run."""
@@ -120,24 +105,19 @@ class LocalTraffic:
 
     def routing(self) -> Snapshot:
         """The snapshot that counts."""
-        reply = self._ask("GET", "/routing")
-        try:
-            return Snapshot.model_validate_json(reply.content)
-        except ValueError as error:
-            raise ServiceError(f"the router's routing cannot be read: {error}", _OTHER_VERSION) from error
+        return self._router.routing()
 
     def route(self, snapshot: Snapshot) -> None:
         """Make a snapshot count. Raises Conflict when a later one does."""
-        self._ask("PUT", "/routing", content=snapshot.model_dump_json())
+        self._router.route(snapshot)
 
     def observations(self, after: int) -> dict[str, Any]:
         """A page of what each arm answered since `after`."""
-        params = {"after": str(after), "limit": str(_OBSERVATIONS_A_PAGE)}
-        return _tree(self._ask("GET", "/observations", params=params))
+        return self._router.observations(after)
 
     def stats(self) -> dict[str, Any]:
         """Requests in flight by url, and counters."""
-        return _tree(self._ask("GET", "/stats"))
+        return self._router.stats()
 
     def ensure_champion(self, version: str, digest: str) -> Backend:
         """Have this version running, ready and routed as champion; the one that it replaces is drained and stopped.
@@ -186,28 +166,6 @@ class LocalTraffic:
         while self.stats()["in_flight"].get(backend.url, 0) and time.monotonic() < deadline:
             time.sleep(_POLL_S)
 
-    def _ask(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Ask the router, again while it is being started again: every request here may be repeated."""
-        deadline = time.monotonic() + ROUTER_PATIENCE_S
-        while True:
-            try:
-                token = (self._state_dir / "token").read_text(encoding="ascii").strip()
-                headers = {"authorization": f"Bearer {token}"}
-                reply = self._client.request(method, f"{self._admin_url}{path}", headers=headers, **options)
-                break
-            except (OSError, httpx.HTTPError) as error:
-                if isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError) and time.monotonic() < deadline:
-                    time.sleep(_POLL_S)
-                    continue
-                raise ServiceError(
-                    f"the router does not answer at {self._admin_url}: {type(error).__name__}", "Start it: tca serve"
-                ) from error
-        if reply.status_code == httpx.codes.CONFLICT:
-            raise Conflict(f"the router refuses the routing: {_message(reply)}", "Another controller is ahead")
-        if reply.status_code != httpx.codes.OK:
-            raise ServiceError(f"the router answers {method} {path} with {reply.status_code}: {_message(reply)}")
-        return reply
-
 
 def service_name(version: str, digest: str) -> str:
     """The name of a version's detector in the register of services."""
@@ -216,25 +174,3 @@ def service_name(version: str, digest: str) -> str:
 
 def _see(record: ServiceRecord) -> str:
     return f"See {record.log}"
-
-
-def _tree(reply: httpx.Response) -> dict[str, Any]:
-    try:
-        return dict(reply.json())
-    except (ValueError, TypeError) as error:
-        raise ServiceError(f"the router answers {reply.url.path} with no JSON object", _OTHER_VERSION) from error
-
-
-def _message(reply: httpx.Response) -> str:
-    try:
-        return str(reply.json()["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return reply.text[:200]
-
-
-def _grey_jpeg() -> bytes:
-    from PIL import Image
-
-    sink = io.BytesIO()
-    Image.new("RGB", (640, 384), (114, 114, 114)).save(sink, "JPEG")
-    return sink.getvalue()

@@ -162,13 +162,20 @@ class Registry:
         """
         current, previous = self.champion(), self.by_alias(PREVIOUS)
         with _reached(self._uri):
-            if previous is not None and previous.version == version:
-                self._set_previous(previous.tags.get(BEFORE, ""))
-            elif current is not None and current.version != version:
+            back = previous if previous is not None and previous.version == version else None
+            if back is None and current is not None and current.version != version:
                 self._client.set_model_version_tag(self._name, version, BEFORE, current.version)
                 self._set_previous(current.version)
             self._client.set_registered_model_alias(self._name, CHAMPION, version)
+            if back is not None:  # last, so that whoever was killed in between goes back once more, not forward
+                self._set_previous(back.tags.get(BEFORE, ""))
         write_pointer(self._pointer, version, digest)
+
+    def clear_champion(self) -> None:
+        """Have nobody reign: alias, then pointer. For a first champion that was taken back. Idempotent."""
+        with _reached(self._uri):
+            self._client.delete_registered_model_alias(self._name, CHAMPION)
+        write_pointer(self._pointer, None, None)
 
     def champion(self) -> ModelVersion | None:
         """The version that the alias calls champion, if any."""

@@ -57,14 +57,10 @@ def compare_states(before: ProjectState, after: ProjectState, stale: Mapping[str
 
 def compare_params(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[ParamChange]:
     """Every key that differs, in the order of the later file, then those that are gone."""
-    old, new = dict(_flat(before)), dict(_flat(after))
+    old, new = ({key: _written(value) for key, value in _flat(side)} for side in (before, after))
     for key in [*new, *(key for key in old if key not in new)]:
-        if (key in old, old.get(key)) != (key in new, new.get(key)):
-            yield ParamChange(
-                key=key,
-                before=_written(old[key]) if key in old else None,
-                after=_written(new[key]) if key in new else None,
-            )
+        if old.get(key) != new.get(key):  # as text: 1 is not true, and .nan is .nan
+            yield ParamChange(key=key, before=old.get(key), after=new.get(key))
 
 
 def compare_data(before: ProjectState, after: ProjectState) -> DataChange:

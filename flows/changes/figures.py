@@ -117,14 +117,16 @@ def _row(kind: FigureKind, before: Any, after: Any) -> FigureChange | None:
     if texts == (None, None) or (before == after and not kind.always):
         return None
     change = _change(before, after) if kind.form != "text" else None
+    change_text = "" if change is None else _write(change, kind.form, signed=True) or ""
     return FigureChange(
         stage=kind.stage,
         name=kind.name,
         before=texts[0],
         after=texts[1],
         change=change,
-        change_text="" if change is None else _write(change, kind.form, signed=True) or "",
-        direction=_direction(change, kind.better),
+        change_text=change_text,
+        # What cannot be seen in the text has no direction either.
+        direction=_direction(change, kind.better) if change_text.strip("+-.0,") else None,
     )
 
 

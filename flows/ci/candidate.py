@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flows.adapters import versioning
 from flows.adapters.data_versions import current_version, parse_data_dvc
-from flows.adapters.registry import CHALLENGER, Registry
+from flows.adapters.registry import CHALLENGER, ModelVersion, Registry
 from flows.adapters.revisions import find_commit, read_file_at
 from flows.diff import read_stale
 from flows.errors import GateRefused, ProjectError
@@ -31,15 +31,14 @@ def require_challenger(project: Project) -> dict[str, str]:
     registry = registry_of(project)
     version = _registered(registry, digest)
     champion, challenger = registry.reigning(), registry.by_alias(CHALLENGER)
-    if champion is not None and champion.digest == digest:
-        return {"version": version, "digest": digest, "state": "champion"}
-    if challenger is None or challenger.digest != digest:
-        other = f"version {challenger.version}" if challenger else "none"
-        raise GateRefused(
-            f"this commit names version {version}, but the challenger is {other}",
-            "Set the tag at the commit of the challenger, or register this model again: tca package --force",
-        )
-    return {"version": version, "digest": digest, "state": "challenger"}
+    state = _state(champion, challenger, digest, f"this commit names version {version}")
+    return {"version": version, "digest": digest, "state": state}
+
+
+def require_digest(project: Project, digest: str) -> None:
+    """Raises GateRefused unless the model of this digest still is the challenger, or reigns already."""
+    registry = registry_of(project)
+    _state(registry.champion(), registry.by_alias(CHALLENGER), digest, f"asked for is the digest {digest[:12]}")
 
 
 def require_recorded_data(project: Project) -> str:
@@ -56,6 +55,18 @@ def require_recorded_data(project: Project) -> str:
     if reasons := versioning.read_staleness_of_data(project.root):
         raise GateRefused(f"data/ is not version {lying.id} ({reasons[0]})", "See what differs: tca data diff HEAD")
     return lying.md5
+
+
+def _state(champion: ModelVersion | None, challenger: ModelVersion | None, digest: str, asked: str) -> str:
+    if champion is not None and champion.digest == digest:
+        return "champion"
+    if challenger is None or challenger.digest != digest:
+        other = f"version {challenger.version}" if challenger else "none"
+        raise GateRefused(
+            f"{asked}, but the challenger is {other}",
+            "Set the tag at the commit of the challenger, or register this model again: tca package --force",
+        )
+    return "challenger"
 
 
 def _registered(registry: Registry, digest: str) -> str:

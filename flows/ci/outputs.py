@@ -67,4 +67,8 @@ def _locked_stages(project: Project) -> list[str]:
 
 def _lock(project: Project) -> dict[str, Any]:
     path: Path = project.root / "dvc.lock"
-    return dict(yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.is_file() else {}
+    try:
+        return dict(yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.is_file() else {}
+    except (yaml.YAMLError, ValueError, TypeError) as error:
+        said = " ".join(str(error).split())
+        raise ProjectError(f"dvc.lock is not what DVC writes: {said}", "See: git diff HEAD dvc.lock") from None

@@ -76,20 +76,28 @@ def challenger(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def promote(overrides: Overrides = [], drill: Drill = "") -> None:  # noqa: B006 - typer copies it
+def promote(
+    digest: Annotated[str, typer.Option(help="Digest that the challenger must have; another is refused.")] = "",
+    overrides: Overrides = [],  # noqa: B006 - typer copies it
+    drill: Drill = "",
+) -> None:
     """`tca promote` for a job: where a person must agree it holds and ends with exit 0, and a later job goes on.
 
     That one has the agreement as a signed token in TCA_APPROVAL_TOKEN.
 
-    Exit codes: 0 promoted, or held until somebody agrees; 1 rolled back, aborted, or held for another reason.
+    Exit codes: 0 promoted, or held until somebody agrees; 1 rolled back, aborted, held for another reason, or another
+    challenger.
     """
     from flows.ci.agreement import hand_in_agreement
+    from flows.ci.candidate import require_digest
     from flows.ci.telling import tell_promotion
     from flows.cli.verbs import run_flow
     from flows.params_file import apply_overrides, read_params
     from flows.stage import read_report
 
     project = _project()
+    if digest:
+        require_digest(project, digest)
     if told := hand_in_agreement(project):
         print(told)
     asked = read_params(project.params_file, overrides).promote

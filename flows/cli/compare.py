@@ -41,7 +41,7 @@ def tasks(
     num: Annotated[int, typer.Option(min=1, max=100_000, help="How many frames at most.")] = 50,
 ) -> None:
     """The frames that champion and challenger contradict each other on, as labelling tasks (Label Studio, CSV)."""
-    from flows.label_tasks import tasks_from_evidence
+    from flows.kept_evaluation import tasks_from_evidence
     from flows.settings import find_project
 
     project = find_project()

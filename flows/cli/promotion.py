@@ -73,6 +73,7 @@ def verify(number: Newest = None) -> None:
 
 @app.command()
 def approve(
+    context: typer.Context,
     number: Open = None,
     by: By = "",
     refuse: Annotated[bool, typer.Option("--refuse", help="Do not agree: the promotion is given up.")] = False,
@@ -87,10 +88,14 @@ def approve(
     import getpass
 
     from flows.approving import approve_by_token, approve_open
+    from flows.errors import InputError
     from flows.settings import apply_environment, find_project
 
     project = find_project()
     apply_environment(project)
+    given = context.get_parameter_source("token")
+    if (by or refuse) and given is not None and given.name == "COMMANDLINE":
+        raise InputError("--token says itself who agrees", "Leave out --by and --refuse, or --token")
     if token and not by and not refuse:
         print(approve_by_token(project, number, sys.stdin.read().strip() if token == "-" else token))
     else:

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.errors import InputError
+
 Overrides = Annotated[
     list[str],
     typer.Option(
@@ -26,6 +28,8 @@ Drill = Annotated[
     ),
 ]
 
+_MOST_DIFFERENCES = 20  # that --verify names
+
 HELP = {
     "validate": "Check every frame and label; a broken or leaking set stops the train.",
     "train": "Train a YOLO11 model on the validated frames.",
@@ -39,8 +43,10 @@ HELP = {
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands in the order of the work."""
+    own: dict[str, Callable[..., None]] = {"export": export, "evaluate": evaluate}
     for name in ("validate", "train", "export", "evaluate", "package"):
-        app.command(name, help=HELP[name])(export if name == "export" else _command(name))
+        command: Callable[..., None] = own[name] if name in own else _command(name)
+        app.command(name, help=HELP[name])(command)
     app.command("promote", help="Bring the challenger to the throne under live traffic, on evidence.")(promote)
     app.command("monitor", help=HELP["monitor"])(monitor)
     app.command("release", help="The whole train: validate, train, export, evaluate, package, promote.")(release)
@@ -60,6 +66,33 @@ def export(
     """Export the trained model."""
     named = {"export.engine": engine, "export.precision": precision}
     run_flow("export", [*overrides, *(f"{key}={value}" for key, value in named.items() if value)], force, as_json)
+
+
+def evaluate(
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compute the last verdict anew from what is kept; exit 1: it differs.")
+    ] = False,
+    overrides: Overrides = [],  # noqa: B006 - typer copies it
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare challenger and champion."""
+    if not verify:
+        run_flow("evaluate", overrides, force, as_json)
+        return
+    if overrides or force or as_json:
+        raise InputError("--verify stands alone: it takes all it needs from reports/evaluate.json")
+    from flows.kept_evaluation import recompute
+    from flows.settings import find_project
+
+    found = recompute(find_project())
+    print(found.kept.sentence)
+    for line in found.differences[:_MOST_DIFFERENCES]:
+        print(f"  {line}")
+    if num := len(found.differences):
+        print(f"does not hold: {num} figures differ")
+        sys.exit(1)
+    print("holds: computed anew from artifacts/evaluation, it is the same")
 
 
 def promote(

@@ -30,6 +30,7 @@ from flows.comparison.report import EvaluationReport, Figures, Thresholds
 from flows.comparison.resampling import Estimate, holm, jackknife, jackknife_weights, p_worse, short, unit_of_image
 from flows.errors import DataError
 from flows.params import EvaluateParams
+from flows.progress import Progress, silent
 
 _REPLICATES = 100  # of a bootstrap that informs about one pair and is not shown here
 _RANKS: dict[Outcome, int] = {"promote": 0, "inconclusive": 1, "reject": 2}
@@ -95,9 +96,13 @@ def compare_candidates(
     contenders: Sequence[Contender],
     params: EvaluateParams,
     *,
+    champion_conf: float | None = None,
     seed: int,
+    progress: Progress = silent,
 ) -> CandidatesReport:
     """Judge all contenders; the same arguments give the same report.
+
+    The champion serves from `champion_conf` on, None for what each contender serves from. `progress` counts contenders.
 
     Raises:
         DataError: There is none, two have one name, or their tables do not cover the same frames or classes.
@@ -105,10 +110,21 @@ def compare_candidates(
     _check_names(contenders)
     alpha_each = params.alpha / len(contenders)
     strict = params.model_copy(update={"alpha": alpha_each, "replicates": _REPLICATES})
-    reports = [
-        compare(truth, one.found, champion, strict, served_conf=one.served_conf, seed=seed, times=one.times)
-        for one in contenders
-    ]
+    reports: list[EvaluationReport] = []
+    for one in contenders:
+        progress(len(reports), len(contenders), f"{one.name}: judged")
+        reports.append(
+            compare(
+                truth,
+                one.found,
+                champion,
+                strict,
+                served_conf=one.served_conf,
+                champion_conf=champion_conf,
+                seed=seed,
+                times=one.times,
+            )
+        )
     order = sorted(range(len(contenders)), key=lambda index: _merit(reports[index]))
     samples = _samples(truth, [*([] if champion is None else [champion]), *(one.found for one in contenders)], params)
     own = samples if champion is None else samples[1:]

@@ -116,9 +116,13 @@ def _differences(report: CandidatesReport) -> str:
     ]
     caption = (
         f"Candidate minus champion, mAP50-95. Each end is a one-sided {100 * (1 - report.alpha_each):.4g} % bound. "
-        "Green: may be promoted; amber: cannot be told; red square: rejected. Dashed line: what may be lost."
+        f"Green: may be promoted; amber: cannot be told; red square: rejected. Dashed line: {_line(report)}."
     )
-    return figure(interval_plot(rows, report.margin), caption)
+    return figure(interval_plot(rows, report.candidates[0].thresholds.wanted), caption)
+
+
+def _line(report: CandidatesReport) -> str:
+    return "what must be won" if report.candidates[0].thresholds.wanted > 0 else "what may be lost"
 
 
 def _trade_off(report: CandidatesReport) -> str:
@@ -132,9 +136,11 @@ def _trade_off(report: CandidatesReport) -> str:
         return figure(trade_off_plot(points, None, "mAP50-95", "95th percentile, ms"), caption)
     bounds = champion.lower, champion.upper
     points.append(ModelPoint("champion", 1.0, None, champion.value, *bounds, PALETTE[0], is_champion=True))
-    caption += " Square: the champion; the dashed line is as far below it as may be lost."
+    caption += f" Square: the champion; dashed line: {_line(report)}."
     below = "median time of a frame, times the champion's"
-    return figure(trade_off_plot(points, champion.value - report.margin, "mAP50-95", below), caption)
+    return figure(
+        trade_off_plot(points, champion.value + report.candidates[0].thresholds.wanted, "mAP50-95", below), caption
+    )
 
 
 def _point(one: Candidate) -> ModelPoint | None:

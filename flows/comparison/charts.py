@@ -18,44 +18,52 @@ _WHOLE = "overall"
 _ROW_PX, _LABEL_PX, _PLOT_PX, _FIGURE_PX = 22, 170, 340, 190
 
 
-def forest_plot(overall: Estimate, margin: float, slice_margin: float, parts: Sequence[JudgedSlice]) -> str:
-    """Draw a row for the whole and each part: the difference, its interval; zero and the margin as lines."""
-    rows = [(_WHOLE, overall, _overall_state(overall, margin))]
+def forest_plot(overall: Estimate, wanted: float, slice_margin: float, parts: Sequence[JudgedSlice]) -> str:
+    """Draw a row for the whole and each part: the difference, its interval; zero and the parts' margin as lines.
+
+    The whole is to lie above `wanted`.
+    """
+    rows = [(_WHOLE, overall, _overall_state(overall, wanted))]
     for part in parts:
         if part.figure.difference is not None and part.state is not None:
             label = f"{part.figure.kind} {part.figure.name}"
             rows.append((label, part.figure.difference, part.state))
-    return interval_plot(rows, slice_margin)
+    return interval_plot(rows, -slice_margin)
 
 
-def interval_plot(rows: Sequence[tuple[str, Estimate, SliceState]], margin: float) -> str:
-    """Draw a row for each figure: a name, a difference with its interval, what became of it; zero and the margin."""
-    reach = _reach([estimate for _, estimate, _ in rows], margin)
+def interval_plot(rows: Sequence[tuple[str, Estimate, SliceState]], wanted: float) -> str:
+    """Draw a row for each figure: a name, a difference with its interval, what became of it; zero and `wanted`."""
+    reach = _reach([estimate for _, estimate, _ in rows], wanted)
     height = _ROW_PX * len(rows) + 40
     drawn = "".join(_forest_row(index, *row, reach) for index, row in enumerate(rows))
     return (
         f'<svg viewBox="0 0 {_LABEL_PX + _PLOT_PX + _FIGURE_PX} {height}" width="700" role="img" font-size="12" '
         'aria-label="differences of mAP50-95 with intervals">'
-        f"{_vertical(0.0, reach, height, '')}{_vertical(-margin, reach, height, '4 3')}{drawn}"
-        f'<text x="{_x(0.0, reach) + 2:.1f}" y="{height - 8}">0</text>'
-        f'<text x="{_x(-margin, reach):.1f}" y="{height - 8}" text-anchor="end">{short(-margin)}</text>'
+        f"{_vertical(0.0, reach, height, '')}{_vertical(wanted, reach, height, '4 3')}{drawn}"
+        f'<text x="{_x(0.0, reach) + 2:.1f}" y="{height - 8}"{_beside(0.0, wanted)}>0</text>'
+        f'<text x="{_x(wanted, reach):.1f}" y="{height - 8}"{_beside(wanted, 0.0)}>{short(wanted)}</text>'
         f'<text x="{_LABEL_PX + _PLOT_PX}" y="{height - 8}" text-anchor="end">better →</text></svg>'
     )
 
 
-def _overall_state(overall: Estimate, margin: float) -> SliceState:
+def _beside(value: float, other: float) -> str:
+    """Where the label of a line goes, so that it does not lie on that of the other."""
+    return ' text-anchor="end"' if value < other else ""
+
+
+def _overall_state(overall: Estimate, wanted: float) -> SliceState:
     if overall.lower is None or overall.upper is None:
         return "insufficient"
-    if overall.upper < -margin:
+    if overall.upper < wanted:
         return "failed"
-    return "non-inferior" if overall.lower > -margin else "inconclusive"
+    return "non-inferior" if overall.lower > wanted else "inconclusive"
 
 
-def _reach(estimates: Sequence[Estimate], slice_margin: float) -> float:
+def _reach(estimates: Sequence[Estimate], wanted: float) -> float:
     """Half the width of the axis: all differences and whatever of their intervals is within reason."""
     points = [abs(one.value) for one in estimates if one.value is not None]
     ends = [abs(end) for one in estimates for end in (one.lower, one.upper) if end is not None]
-    largest = max([*points, 2 * slice_margin])
+    largest = max([*points, 2 * abs(wanted)])
     return 1.1 * max([largest, *(end for end in ends if end <= 3 * largest)])
 
 

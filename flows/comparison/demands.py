@@ -148,11 +148,15 @@ def judge_latency(latency: EngineLatency | None, params: EvaluateParams) -> Gate
         state = "inconclusive"
         words[state] = "so may the champion be: is the machine busy, or the limit too low?"
     reason = f"p95 of a lone frame {p95.value:.1f} ms{_bounds(p95, 1)}, limit {limit_ms:g} ms"
+    disturbed = state in ("failed", "inconclusive") and latency.challenger.p50_ms < limit_ms / 2
     if latency.slowdown is not None:
         state = min(state, _below(params.max_slowdown, latency.slowdown), key=WORST_FIRST.index)
         ratio = latency.slowdown
         reason += f"; {ratio.value:.2f}{_bounds(ratio, 2)} times as long as the champion, limit {params.max_slowdown:g}"
-    return Gate(name="latency", state=state, reason=f"{reason}: {words[state]}")
+    reason += f": {words[state]}"
+    if disturbed:
+        reason += f" (the median is {latency.challenger.p50_ms:.1f} ms: was the machine busy?)"
+    return Gate(name="latency", state=state, reason=reason)
 
 
 def _served_demands(params: EvaluateParams) -> tuple[tuple[GateName, str, float], ...]:

@@ -20,7 +20,7 @@ from flows.comparison.demands import judge_gates, judge_slices
 from flows.comparison.engine_latency import EngineTimes, engine_latency
 from flows.comparison.gate import Verdict, decide
 from flows.comparison.matching import Matches, match_all
-from flows.comparison.predictions import Boxes, Floats, GroundTruth, Ints, Predictions, check_aligned
+from flows.comparison.predictions import Floats, GroundTruth, Ints, Predictions, check_aligned
 from flows.comparison.report import (
     BootstrapDifference,
     Curve,
@@ -31,7 +31,7 @@ from flows.comparison.report import (
     Thresholds,
 )
 from flows.comparison.resampling import (
-    bootstrap_weights,
+    bootstrap_blocks,
     jackknife,
     jackknife_weights,
     label_swap_p_value,
@@ -42,6 +42,7 @@ from flows.comparison.served import precision_recall, served_counts, unmatched_b
 from flows.comparison.slices import SliceTable
 from flows.errors import DataError
 from flows.params import EvaluateParams
+from flows.progress import Progress, silent
 
 _LEVEL_75 = 5  # index of IoU .75 among the thresholds
 _NUM_DISAGREEMENTS = 12
@@ -66,14 +67,17 @@ def compare(
     params: EvaluateParams,
     *,
     served_conf: float,
+    champion_conf: float | None = None,
     seed: int,
     times: EngineTimes | None = None,
+    progress: Progress = silent,
 ) -> EvaluationReport:
     """Score both models on the same frames and decide; the same arguments give the same report.
 
     The predictions hold detections from a low confidence on, in the order of the frames of `truth`; precision, recall
-    and calibration are those at `served_conf`. `seed` is of the bootstrap and the permutations. Without `times` of the
-    two engines their latency is not judged.
+    and calibration are those at the confidence that each model serves with: `served_conf`, and `champion_conf`, None
+    for the same. `seed` is of the bootstrap and the permutations. Without `times` of the two engines their latency is
+    not judged. `progress` counts parts, then resamples.
 
     Raises:
         DataError: The tables do not cover the same frames or classes, or the times are not of the same models.
@@ -82,13 +86,14 @@ def compare(
     everywhere = np.ones(len(truth.images), dtype=bool)
     units = unit_of_image(truth, params.unit, everywhere, params.min_units, params.block_s)
     new = _score("challenger", truth, challenger, units, served_conf)
-    old = None if champion is None else _score("champion", truth, champion, units, served_conf)
+    old_conf = served_conf if champion_conf is None else champion_conf
+    old = None if champion is None else _score("champion", truth, champion, units, old_conf)
     models = [_model_figures(one, truth, params) for one in (new, old) if one is not None]
     difference = None
     if old is not None:
         difference = _figures({key: values - old.samples[key] for key, values in new.samples.items()}, params)
     latency = None if times is None else engine_latency(times, params.alpha)
-    parts = judge_slices(SliceTable(truth, challenger, champion, params).figures(), params)
+    parts = judge_slices(SliceTable(truth, challenger, champion, params).figures(progress), params)
     of_champion = models[1] if old is not None else None
     gates = judge_gates(
         models[0].figures, None if of_champion is None else of_champion.figures, difference, parts, latency, params
@@ -103,11 +108,13 @@ def compare(
         challenger=models[0],
         champion=of_champion,
         difference=difference,
-        bootstrap=None if old is None else _bootstrap(new, old, units, params, seed),
+        bootstrap=None if old is None else _bootstrap(new, old, units, params, seed, progress),
         latency=latency,
         parts=parts,
-        disagreements=disagreements(truth, challenger, champion, served_conf),
-        thresholds=_thresholds(params, served_conf, seed),
+        disagreements=disagreements(
+            truth, challenger.at_confidence(served_conf), None if champion is None else champion.at_confidence(old_conf)
+        ),
+        thresholds=_thresholds(params, served_conf, None if champion is None else champion_conf, seed),
         num_images=len(truth.images),
         num_objects=len(truth.class_ids),
         num_units=int(units.max(initial=-1)) + 1,
@@ -116,11 +123,10 @@ def compare(
 
 
 def disagreements(
-    truth: GroundTruth, challenger: Predictions, champion: Predictions | None, served_conf: float
+    truth: GroundTruth, challenger: Predictions, champion: Predictions | None
 ) -> tuple[Disagreement, ...]:
-    """Find the frames where the served boxes of the two differ most; without a champion, from the labels."""
-    other: Boxes = truth if champion is None else champion.at_confidence(served_conf)
-    counts = unmatched_boxes(challenger.at_confidence(served_conf), other)
+    """Find the frames where the boxes of the two, as served, differ most; without a champion, from the labels."""
+    counts = unmatched_boxes(challenger, truth if champion is None else champion)
     most = np.argsort(-counts, kind="stable")[:_NUM_DISAGREEMENTS]
     return tuple(
         Disagreement(image=truth.images[i], camera=truth.cameras[i], slice=truth.slices[i], num_boxes=int(counts[i]))
@@ -181,12 +187,16 @@ def _curve(role: str, name: str, values: npt.NDArray[np.float64]) -> Curve:
     return Curve(model=role, name=name, precision=tuple(float(value) for value in values.round(4)))
 
 
-def _bootstrap(new: _Model, old: _Model, units: Ints, params: EvaluateParams, seed: int) -> BootstrapDifference | None:
+def _bootstrap(
+    new: _Model, old: _Model, units: Ints, params: EvaluateParams, seed: int, progress: Progress
+) -> BootstrapDifference | None:
     if units.max(initial=-1) + 1 < params.min_units:
         return None
-    weights = bootstrap_weights(units, params.replicates, seed)
-    maps = [mean_average_precision(average_precisions(model.ranking, weights)) for model in (new, old)]
-    gaps = maps[0] - maps[1]
+    gaps = np.empty(0)
+    for weights in bootstrap_blocks(units, params.replicates, seed):
+        maps = [mean_average_precision(average_precisions(model.ranking, weights)) for model in (new, old)]
+        gaps = np.append(gaps, maps[0] - maps[1])
+        progress(len(gaps), params.replicates, "bootstrap")
     interval = percentile_interval(gaps, params.alpha)
     if interval is None:
         return None
@@ -195,7 +205,9 @@ def _bootstrap(new: _Model, old: _Model, units: Ints, params: EvaluateParams, se
         lower=interval[0],
         upper=interval[1],
         share_better=float((gaps > 0).mean()),
-        p_label_swap=label_swap_p_value(new.matches, old.matches, units, permutations=params.replicates, seed=seed),
+        p_label_swap=label_swap_p_value(
+            new.matches, old.matches, units, permutations=params.replicates, seed=seed, progress=progress
+        ),
     )
 
 
@@ -204,7 +216,7 @@ def _sentence(verdict: Verdict, figures: Figures) -> str:
     return f"{head}: mAP50-95 {figures.map50_95.text()}; {verdict.reasons[0]}."
 
 
-def _thresholds(params: EvaluateParams, served_conf: float, seed: int) -> Thresholds:
+def _thresholds(params: EvaluateParams, served_conf: float, champion_conf: float | None, seed: int) -> Thresholds:
     return Thresholds(
         unit=params.unit,
         block_s=params.block_s,
@@ -225,4 +237,5 @@ def _thresholds(params: EvaluateParams, served_conf: float, seed: int) -> Thresh
         max_latency_ms=params.max_latency_ms,
         max_slowdown=params.max_slowdown,
         served_conf=served_conf,
+        champion_conf=champion_conf,
     )

@@ -151,7 +151,7 @@ def _differences(report: EvaluationReport) -> str:
     if report.difference is None:
         return ""
     thresholds = report.thresholds
-    plot = forest_plot(report.difference.map50_95, thresholds.margin, thresholds.slice_margin, report.parts)
+    plot = forest_plot(report.difference.map50_95, thresholds.wanted, thresholds.slice_margin, report.parts)
     caption = (
         "Challenger minus champion, mAP50-95, with intervals. Green: not worse than the margin; amber: too wide to "
         "tell; red square: failed; grey ring: insufficient. Dashed line: the margin of a part."

@@ -12,7 +12,7 @@ import numpy as np
 from flows.comparison.matching import Bools
 from flows.comparison.predictions import Floats, GroundTruth, Predictions
 from flows.comparison.report import Disagreement
-from flows.comparison.tasks import unpartnered
+from flows.comparison.served import unpartnered
 from flows.errors import DataError
 from flows.page import PALETTE, Picture
 
@@ -38,10 +38,9 @@ def disagreement_gallery(
     challenger: Predictions,
     champion: Predictions | None,
     *,
-    served_conf: float,
     load: LoadImage,
 ) -> list[Picture]:
-    """Draw each frame as the challenger sees it and, beside it, as the champion does.
+    """Draw each frame as the challenger sees it and, beside it, as the champion does, of the detections served.
 
     Bold are boxes without a partner on the other side (without a champion: among the labels), thin those that have one,
     thin and grey the labels.
@@ -50,9 +49,7 @@ def disagreement_gallery(
         DataError: A frame cannot be decoded.
     """
     numbers = {image: index for index, image in enumerate(truth.images)}
-    new = challenger.at_confidence(served_conf)
-    old = None if champion is None else champion.at_confidence(served_conf)
-    return [_picture(one, numbers[one.image], truth, new, old, load(one.image)) for one in shown]
+    return [_picture(one, numbers[one.image], truth, challenger, champion, load(one.image)) for one in shown]
 
 
 def _picture(

@@ -73,6 +73,22 @@ class Predictions(Boxes):
         boxes_xyxy, class_ids = self.boxes_xyxy[kept], self.class_ids[kept]
         return Predictions(self.images, _offsets(counts), boxes_xyxy, class_ids, self.scores[kept])
 
+    def in_classes(self, own: Sequence[str], classes: Sequence[str]) -> Predictions:
+        """The detections of a model that knows the classes `own`, with the ids of `classes`, matched by name.
+
+        Detections of a class that is none of `classes` are left out.
+        """
+        ids = {class_key(name): class_id for class_id, name in enumerate(classes)}
+        renumbered = np.array([ids.get(class_key(name), -1) for name in own], dtype=np.int64)[self.class_ids]
+        kept = renumbered >= 0
+        counts = np.bincount(self.image_index[kept], minlength=len(self.images))
+        return Predictions(self.images, _offsets(counts), self.boxes_xyxy[kept], renumbered[kept], self.scores[kept])
+
+
+def class_key(name: str) -> str:
+    """What two spellings of one class have in common, as where a training starts from a checkpoint."""
+    return name.strip().lower()
+
 
 @dataclass(frozen=True)
 class GroundTruth(Boxes):

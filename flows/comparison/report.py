@@ -96,7 +96,15 @@ class Thresholds(_Frozen):
     )
     max_latency_ms: float | None = Field(default=None, description="of a lone frame, p95; null: was not demanded")
     max_slowdown: float | None = Field(default=None, description="times the champion's; null: was not demanded")
-    served_conf: float = Field(description="confidence of precision, recall and calibration")
+    served_conf: float = Field(
+        description="confidence of precision, recall and calibration: what the challenger serves"
+    )
+    champion_conf: float | None = Field(default=None, description="the same of the champion; null: `served_conf`")
+
+    @property
+    def wanted(self) -> float:
+        """Difference of mAP50-95 to the champion that a challenger must lie above."""
+        return self.margin if self.goal == "superior" else -self.margin
 
 
 class EvaluationReport(_Frozen):

@@ -9,7 +9,7 @@ Sources: Quenouille 1956, Tukey 1958 (jackknife and its t interval); Efron 1979 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -21,11 +21,13 @@ from scipy.special import stdtr, stdtrit
 from flows.comparison.average_precision import average_precisions, mean_average_precision, rank
 from flows.comparison.matching import Matches
 from flows.comparison.predictions import Floats, GroundTruth, Ints
+from flows.progress import Progress, silent
 
 Unit = Literal["camera", "clip", "block"]
 UNITS: tuple[Unit, ...] = ("camera", "clip", "block")
 BLOCK_S = 60.0
 """Length of a block of time where nothing else is asked for, seconds."""
+_AT_ONCE = 256  # replicates whose weights are held in memory together
 
 
 class Estimate(BaseModel):
@@ -119,9 +121,17 @@ def jackknife_weights(units: Ints) -> npt.NDArray[np.int32]:
 
 def bootstrap_weights(units: Ints, replicates: int, seed: int) -> npt.NDArray[np.int32]:
     """How often each image counts when units are drawn with replacement: (replicates, num_images)."""
+    return np.concatenate(list(bootstrap_blocks(units, replicates, seed)))
+
+
+def bootstrap_blocks(units: Ints, replicates: int, seed: int) -> Iterator[npt.NDArray[np.int32]]:
+    """Draw the same in blocks of few replicates, so that memory does not grow with their number."""
     num_units = int(units.max(initial=-1)) + 1
-    drawn = np.random.default_rng(seed).multinomial(num_units, np.full(num_units, 1 / num_units), size=replicates)
-    return np.where(units >= 0, drawn[:, units], 0).astype(np.int32)
+    rng = np.random.default_rng(seed)
+    for start in range(0, replicates, _AT_ONCE):
+        num = min(_AT_ONCE, replicates - start)
+        drawn = rng.multinomial(num_units, np.full(num_units, 1 / num_units), size=num)
+        yield np.where(units >= 0, drawn[:, units], 0).astype(np.int32)
 
 
 def jackknife(samples: Floats, alpha: float, min_units: int) -> Estimate:
@@ -173,6 +183,7 @@ def label_swap_p_value(
     permutations: int,
     seed: int,
     statistic: Callable[[Floats], Floats] = mean_average_precision,
+    progress: Progress = silent,
 ) -> float:
     """Two-sided p value of "the two models are interchangeable": models trade places in random units.
 
@@ -181,12 +192,15 @@ def label_swap_p_value(
     """
     num_units = int(units.max(initial=-1)) + 1
     swaps = _swaps(num_units, permutations, seed)  # (R, num_units), the first is no swap
-    swapped = np.where(units >= 0, swaps[:, units], 0)
-    kept = np.where(units >= 0, 1 - swaps[:, units], 0)
     both = rank(_side_by_side(challenger, champion))
-    first = statistic(average_precisions(both, np.hstack([kept, swapped]).astype(np.int32)))
-    second = statistic(average_precisions(both, np.hstack([swapped, kept]).astype(np.int32)))
-    gaps = np.abs(first - second)
+    gaps = np.empty(0)
+    for start in range(0, len(swaps), _AT_ONCE):
+        block = swaps[start : start + _AT_ONCE, units]
+        swapped, kept = (np.where(units >= 0, one, 0).astype(np.int32) for one in (block, 1 - block))
+        first = statistic(average_precisions(both, np.hstack([kept, swapped])))
+        second = statistic(average_precisions(both, np.hstack([swapped, kept])))
+        gaps = np.append(gaps, np.abs(first - second))
+        progress(len(gaps), len(swaps), "permutations")
     return float((gaps >= gaps[0] - 1e-12).mean())
 
 

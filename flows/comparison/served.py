@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from flows.comparison.matching import Matches, match_greedily
+from flows.comparison.matching import Bools, Matches, match_greedily
 from flows.comparison.predictions import Boxes, Floats, Ints, Predictions
 from flows.geometry import iou_xyxy
 
@@ -40,16 +40,26 @@ def precision_recall(counts: ServedCounts, weights: npt.NDArray[np.integer]) -> 
 
 def unmatched_boxes(found: Predictions, other: Boxes) -> Ints:
     """Boxes of either side without a partner of the same class at IoU 0.5 on the other, per image: (num_images,)."""
-    return np.array([_unmatched(found, other, index) for index in range(len(found.images))], dtype=np.int64)
+    sides = (unpartnered(found, other, index) for index in range(len(found.images)))
+    return np.array([int(alone.sum() + other_alone.sum()) for alone, other_alone in sides], dtype=np.int64)
 
 
-def _unmatched(found: Predictions, other: Boxes, index: int) -> int:
+def unpartnered(found: Predictions, other: Boxes, index: int) -> tuple[Bools, Bools]:
+    """Which boxes of either side have no partner of the same class at IoU .50 on the other, for one image.
+
+    Returns:
+        (N,) for the boxes of `found` and (M,) for those of `other`, in their order in the tables.
+    """
     ours, theirs = found.of(index), other.of(index)
-    order = np.argsort(-found.scores[ours], kind="stable")
-    ious = iou_xyxy(found.boxes_xyxy[ours][order], other.boxes_xyxy[theirs])
-    same_class = found.class_ids[ours][order][:, None] == other.class_ids[theirs][None, :]
-    num_matched = int((match_greedily(np.where(same_class, ious, 0.0))[0] >= 0).sum())
-    return int(ious.shape[0] + ious.shape[1]) - 2 * num_matched
+    best_first = np.argsort(-found.scores[ours], kind="stable")
+    ious = iou_xyxy(found.boxes_xyxy[ours][best_first], other.boxes_xyxy[theirs])
+    same_class = found.class_ids[ours][best_first][:, None] == other.class_ids[theirs][None, :]
+    taken = match_greedily(np.where(same_class, ious, 0.0))[0]
+    alone = np.ones(len(best_first), dtype=bool)
+    alone[best_first[taken >= 0]] = False
+    other_alone = np.ones(theirs.stop - theirs.start, dtype=bool)
+    other_alone[taken[taken >= 0]] = False
+    return alone, other_alone
 
 
 def _share(part: Floats, whole: npt.NDArray[np.integer]) -> Floats:

@@ -20,6 +20,7 @@ from flows.comparison.matching import AREA_RANGES_PX, match_all
 from flows.comparison.predictions import Floats, GroundTruth, Ints, Predictions
 from flows.comparison.resampling import UNITS, Estimate, Unit, jackknife, jackknife_weights, p_worse, unit_of_image
 from flows.params import EvaluateParams
+from flows.progress import Progress, silent
 
 Kind = Literal["slice", "camera", "class", "size"]
 
@@ -62,9 +63,13 @@ class SliceTable:
         self._rankings: dict[str, list[Ranking]] = {}
         self._samples: dict[tuple[str, bytes], list[Floats]] = {}
 
-    def figures(self) -> tuple[SliceFigure, ...]:
+    def figures(self, progress: Progress = silent) -> tuple[SliceFigure, ...]:
         """All parts that hold at least one object, by kind and name."""
-        found = (self._figure(part) for part in _parts(self._truth))
+        parts = list(_parts(self._truth))
+        found = []
+        for number, part in enumerate(parts, start=1):
+            found.append(self._figure(part))
+            progress(number, len(parts), "parts compared")
         return tuple(figure for figure in found if figure.num_objects)
 
     def _figure(self, part: _Part) -> SliceFigure:
@@ -117,7 +122,7 @@ def _parts(truth: GroundTruth) -> Iterator[_Part]:
     everywhere = np.ones(len(truth.images), dtype=bool)
     for name, words in _slices(truth).items():
         yield _Part("slice", name, np.array([one in words for one in truth.slices]))
-    for name in sorted(set(truth.cameras)):
+    for name in sorted({*truth.cameras} - {""}):
         yield _Part("camera", name, np.array([one == name for one in truth.cameras]))
     for class_id, name in enumerate(truth.classes):
         yield _Part("class", name, everywhere, class_id)
@@ -128,15 +133,16 @@ def _parts(truth: GroundTruth) -> Iterator[_Part]:
 def _slices(truth: GroundTruth) -> dict[str, set[str]]:
     """Name of each slice to its slice words: every word alone, then every condition that several of them share.
 
-    Of `day-dry`, `night-dry` and `night-rain` the conditions are `any night` and `any dry`.
+    Of `day-dry`, `night-dry` and `night-rain` the conditions are `any night` and `any dry`. Frames whose slice or
+    camera is not known ("") are no part.
     """
-    own = sorted(set(truth.slices))
+    own = sorted({*truth.slices} - {""})
     sharing: dict[str, set[str]] = {}
     for word in own:
         for condition in re.findall(r"[^\W_]+", word):
             sharing.setdefault(condition, set()).add(word)
     found = {word: {word} for word in own}
     for condition, words in sorted(sharing.items()):
-        if 1 < len(words) < len(own) and words not in found.values():
+        if 1 < len(words) < len({*truth.slices}) and words not in found.values():
             found[f"any {condition}"] = words
     return found

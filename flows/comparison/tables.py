@@ -1,16 +1,56 @@
-"""Predictions and ground truth as parquet files, one row an image."""
+"""What a verdict rests on as files: truth and predictions as parquet, one row an image, and the raw engine times."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 
+from flows.comparison.engine_latency import EngineTimes
 from flows.comparison.predictions import Boxes, GroundTruth, Ints, LabelledFrame, Predictions, ground_truth, predictions
 from flows.errors import DataError
+
+_TRUTH, _CHALLENGER, _CHAMPION = "ground_truth.parquet", "challenger.parquet", "champion.parquet"
+_TIMES = "engine_times.json"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a comparison rests on: the truth, what each model found, how long its engine took."""
+
+    truth: GroundTruth
+    challenger: Predictions
+    champion: Predictions | None
+    times: EngineTimes
+
+
+def write_evidence(folder: Path, evidence: Evidence) -> None:
+    """Write all of it into `folder`; what an earlier champion found does not stay."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_ground_truth(folder / _TRUTH, evidence.truth)
+    write_predictions(folder / _CHALLENGER, evidence.challenger)
+    (folder / _CHAMPION).unlink(missing_ok=True)
+    if evidence.champion is not None:
+        write_predictions(folder / _CHAMPION, evidence.champion)
+    (folder / _TIMES).write_text(evidence.times.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def read_evidence(folder: Path) -> Evidence:
+    """Read what `write_evidence` wrote. Raises DataError if a file is missing or something else."""
+    try:
+        times = EngineTimes.model_validate_json((folder / _TIMES).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise DataError(f"{folder / _TIMES} is missing or damaged", "Run: tca evaluate --force") from None
+    return Evidence(
+        truth=read_ground_truth(folder / _TRUTH),
+        challenger=read_predictions(folder / _CHALLENGER),
+        champion=read_predictions(folder / _CHAMPION) if (folder / _CHAMPION).exists() else None,
+        times=times,
+    )
 
 
 def write_predictions(path: Path, found: Predictions) -> None:

@@ -21,9 +21,8 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
-from flows.comparison.matching import Bools, match_greedily
 from flows.comparison.predictions import Boxes, Floats, GroundTruth, Predictions
-from flows.geometry import iou_xyxy
+from flows.comparison.served import unpartnered
 from flows.page import PALETTE
 
 SizeOf = Callable[[str], tuple[int, int]]
@@ -43,34 +42,13 @@ class Doubt:
     other_alone: int  # boxes that only the champion has; without one, only the labels
 
 
-def unpartnered(found: Predictions, other: Boxes, index: int) -> tuple[Bools, Bools]:
-    """Which boxes of either side have no partner of the same class at IoU .50 on the other, for one image.
-
-    Returns:
-        (N,) for the boxes of `found` and (M,) for those of `other`, in their order in the tables.
-    """
-    ours, theirs = found.of(index), other.of(index)
-    best_first = np.argsort(-found.scores[ours], kind="stable")
-    ious = iou_xyxy(found.boxes_xyxy[ours][best_first], other.boxes_xyxy[theirs])
-    same_class = found.class_ids[ours][best_first][:, None] == other.class_ids[theirs][None, :]
-    taken = match_greedily(np.where(same_class, ious, 0.0))[0]
-    alone = np.ones(len(best_first), dtype=bool)
-    alone[best_first[taken >= 0]] = False
-    other_alone = np.ones(theirs.stop - theirs.start, dtype=bool)
-    other_alone[taken[taken >= 0]] = False
-    return alone, other_alone
-
-
-def most_doubtful(
-    truth: GroundTruth, challenger: Predictions, champion: Predictions | None, served_conf: float, num: int
-) -> list[Doubt]:
+def most_doubtful(truth: GroundTruth, challenger: Predictions, champion: Predictions | None, num: int) -> list[Doubt]:
     """Choose `num` frames to label, most doubtful first; without a champion the labels are the other side.
 
-    Frames on which both sides agree are none, so there may be fewer.
+    The predictions are those served. Frames on which both sides agree are none, so there may be fewer.
     """
-    new = challenger.at_confidence(served_conf)
-    other: Boxes = truth if champion is None else champion.at_confidence(served_conf)
-    doubts = [_doubt(new, other, index) for index in range(len(truth.images))]
+    other: Boxes = truth if champion is None else champion
+    doubts = [_doubt(challenger, other, index) for index in range(len(truth.images))]
     ranked = sorted((one for one in doubts if one.doubt > 0), key=lambda one: (-one.doubt, truth.images[one.index]))
     seen: Counter[tuple[str, str]] = Counter()
     rounds: list[tuple[int, Doubt]] = []
@@ -82,15 +60,14 @@ def most_doubtful(
 
 
 def label_studio_tasks(
-    chosen: Sequence[Doubt], truth: GroundTruth, models: Mapping[str, Predictions], served_conf: float, size_of: SizeOf
+    chosen: Sequence[Doubt], truth: GroundTruth, models: Mapping[str, Predictions], size_of: SizeOf
 ) -> list[dict[str, Any]]:
-    """Write each frame as a task of Label Studio, with the served boxes of each model and the labels as predictions.
+    """Write each frame as a task of Label Studio, with the boxes of each model and the labels as predictions.
 
     Args:
-        models: What Label Studio shall call each model (`model_version`), to its detections.
+        models: What Label Studio shall call each model (`model_version`), to the detections that it serves.
     """
-    layers: dict[str, Boxes] = {name: found.at_confidence(served_conf) for name, found in models.items()}
-    layers[LABELS] = truth
+    layers: dict[str, Boxes] = {**models, LABELS: truth}
     return [_task(rank, one, truth, layers, size_of) for rank, one in enumerate(chosen, start=1)]
 
 

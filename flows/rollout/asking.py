@@ -65,6 +65,7 @@ class Desk:
             self._asked_at[gate] = now
             question = f"may it go on to {gate}? tca promotion approve {self._effects.promotion}"
             self._effects.record.append("asked", position.state.value, question, now, gate=gate.value)
+            return False  # whoever can answer at once hears of it before the deadline counts, be it 0
         if now - self._asked_at[gate] >= self._params.approval_deadline_s:
             raise Held(f"{UNANSWERED}{gate} within {self._params.approval_deadline_s:g} s")
         return False

@@ -20,17 +20,21 @@ class Record:
     """A record open for appending."""
 
     def __init__(self, path: Path) -> None:
-        """Go on with the record at `path`; half a last line, left by a crash, is cut off.
+        """Go on with the record at `path`. Raises OutsideError when it cannot be read or written."""
+        self.path = path
+        self.read_end()
+
+    def read_end(self) -> None:
+        """Look where the record ends; half a last line, left by a crash, is cut off.
 
         Raises:
             OutsideError: It cannot be read or written.
         """
-        self.path = path
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            whole = _cut_torn_line(path)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            whole = _cut_torn_line(self.path)
         except OSError as error:
-            raise _unwritable(path, error) from error
+            raise _unwritable(self.path, error) from error
         self._num, self._hash = len(whole), (_hash_of(whole[-1]) if whole else _FIRST)
         self._size = sum(len(line) + 1 for line in whole)
 
@@ -64,13 +68,14 @@ class Record:
         self._num, self._hash = self._num + 1, own
 
     def _write(self, line: bytes) -> int:
-        with self.path.open("ab") as sink:
+        with self.path.open("ab", buffering=0) as sink:  # a buffer would write its rest again when it is closed
             fcntl.flock(sink, fcntl.LOCK_EX)
             if os.fstat(sink.fileno()).st_size != self._size:
                 raise Conflict(f"somebody else writes the record {self.path.name}", "See: tca status")
             try:
-                sink.write(line)
-                sink.flush()
+                rest = line
+                while rest:
+                    rest = rest[sink.write(rest) :]
                 os.fsync(sink.fileno())
             except OSError:
                 with contextlib.suppress(OSError):  # half a line would look like another writer's
@@ -86,9 +91,11 @@ def read_record(path: Path) -> list[dict[str, Any]]:
         ProjectError: There is no record, or a line is not JSON.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode("utf-8")
     except FileNotFoundError:
         raise ProjectError(f"there is no record {path.name}", "See: tca status") from None
+    except UnicodeDecodeError as error:
+        raise ProjectError(f"{path.name} is not a record: it is not UTF-8 from byte {error.start} on") from None
     lines = []
     for number, line in enumerate(text.split("\n")[:-1]):  # a sentence may hold other ends of lines
         try:
@@ -98,12 +105,16 @@ def read_record(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
+def one_line(text: str) -> str:
+    """What people say as it may go into a record: one line, no bytes that are no text."""
+    return " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
+
+
 def check_chain(lines: list[dict[str, Any]]) -> str | None:
     """What is wrong with the chain of hashes; None when it holds."""
     expected = _FIRST
     for number, line in enumerate(lines):
-        body = {key: value for key, value in line.items() if key != "hash"}
-        if line.get("n") != number or line.get("prev") != expected or line.get("hash") != _digest(body):
+        if line.get("n") != number or line.get("prev") != expected or not _is_hashed(line):
             return f"line {number + 1}: the chain is broken here; this line or the one before was changed"
         expected = line["hash"]
     return None if lines else "the record is empty"
@@ -128,8 +139,12 @@ def _hash_of(line: bytes) -> str:
         return "unreadable"
 
 
-def _digest(body: dict[str, Any]) -> str:
-    return hashlib.sha256(_canonical(body)).hexdigest()
+def _is_hashed(line: dict[str, Any]) -> bool:
+    try:
+        body = _canonical({key: value for key, value in line.items() if key != "hash"})
+    except ValueError:  # NaN, or half a letter: no record has these
+        return False
+    return line.get("hash") == hashlib.sha256(body).hexdigest()
 
 
 def _canonical(body: dict[str, Any]) -> bytes:

@@ -10,8 +10,10 @@ from flows.errors import Conflict, ProjectError, TcaError
 from flows.params import PromoteParams
 from flows.rollout.driver import Driver
 from flows.rollout.effects import Effects, FencedRecord
+from flows.rollout.evidence import Evidence
 from flows.rollout.journal import Entry, Journal
 from flows.rollout.leases import LEASE_S, Lease, LeaseHeld, this_process
+from flows.rollout.record import Record, read_record, replay_record
 from flows.rollout.report import OnEvent, PromotionReport, ignore
 from flows.rollout.states import State
 from flows.rollout.summary import summarise
@@ -28,10 +30,11 @@ def run_promotion(
     records: Path,
     on_event: OnEvent = ignore,
     clock: Clock | None = None,
+    note: str = "",
 ) -> PromotionReport:
     """Promote `challenger` over `champion`, or go on with its promotion if that is open.
 
-    An open one keeps the params that it began with. The record is written to `records`/<number>.jsonl.
+    An open one keeps the params that it began with. The record is written to `records`/<number>.jsonl; it says `note`.
 
     Raises:
         Conflict: Another controller holds the lease, another promotion is open, or the champion changed meanwhile.
@@ -57,7 +60,7 @@ def run_promotion(
                 f"promotion {entry.id} of version {entry.challenger[0]} is still open, in {entry.position}",
                 f"Finish it with: tca promotion resume {entry.id}, or give it up with: tca promotion abort {entry.id}",
             )
-        return _drive(entry, journal, lease, traffic, registry, records, on_event, clock)
+        return _drive(entry, journal, lease, traffic, registry, records, on_event, clock, note)
 
     return _under_lease(journal, traffic, clock, work)
 
@@ -70,6 +73,7 @@ def resume_promotion(
     on_event: OnEvent = ignore,
     clock: Clock | None = None,
     lifts_hold: bool = False,
+    note: str = "",
 ) -> PromotionReport:
     """Go on with the open promotion, whichever it is; what a person holds goes on only where this `lifts_hold`.
 
@@ -84,7 +88,7 @@ def resume_promotion(
             raise _none_open("Begin one: tca promote")
         if lifts_hold:
             journal.clear_hold_request(lease, entry.id)
-        return _drive(entry, journal, lease, traffic, registry, records, on_event, clock)
+        return _drive(entry, journal, lease, traffic, registry, records, on_event, clock, note)
 
     return _under_lease(journal, traffic, clock, work)
 
@@ -153,16 +157,43 @@ def _drive(
     records: Path,
     on_event: OnEvent,
     clock: Clock,
+    note: str,
 ) -> PromotionReport:
     record = FencedRecord(records / f"{entry.id}.jsonl", journal, lease)
     effects = Effects(journal, lease, entry.id, record, traffic, registry, clock)
     if entry.position.state is not State.IDLE:
         effects.raise_fence()
-    driver = Driver(entry, effects, on_event)
+    driver = Driver(entry, effects, on_event, note)
     driver.run()
-    report = summarise(journal, entry.id, driver.evidence, driver.params, clock.now())
-    kind = "held" if report.outcome == "held" else "closed"
-    record.append(kind, str(driver.position.state), report.sentence, clock.now(), outcome=report.outcome)
+    return _tell(journal, record, entry.id, driver.evidence, driver.params, clock.now())
+
+
+def report_closed(journal: Journal, promotion: int, records: Path, clock: Clock | None = None) -> PromotionReport:
+    """The report of a closed promotion whose controller was killed before it told how it ended.
+
+    Raises:
+        Conflict: A controller is at work, perhaps that very one.
+        ProjectError: The record is damaged or lost.
+    """
+    clock = clock or SystemClock()
+    path = records / f"{promotion}.jsonl"
+    lease = journal.acquire(this_process(), clock.now(), LEASE_S, above=0)
+    try:
+        record, replay = FencedRecord(path, journal, lease), replay_record(path)
+        if read_record(path)[-1]["kind"] == "closed":
+            return summarise(journal, promotion, replay.evidence, replay.params, clock.now())
+        return _tell(journal, record, promotion, replay.evidence, replay.params, clock.now())
+    finally:
+        journal.release(lease)
+
+
+def _tell(
+    journal: Journal, record: Record, promotion: int, evidence: Evidence, params: PromoteParams, now: float
+) -> PromotionReport:
+    """The last line of the record, and the report that says the same."""
+    report = summarise(journal, promotion, evidence, params, now)
+    kind, state = "held" if report.outcome == "held" else "closed", journal.read(promotion).position.state
+    record.append(kind, state.value, report.sentence, now, outcome=report.outcome)
     return report
 
 
@@ -184,7 +215,7 @@ def _none_open(remedy: str) -> ProjectError:
 def _last_number(records: Path, traffic: Traffic) -> int:
     """The highest number that records or router know: a record of a journal that was lost is never gone on with."""
     kept = [int(path.stem) for path in records.glob("*.jsonl") if path.stem.isdecimal()]
-    return max([traffic.routing().promotion or 0, *kept])
+    return max([abs(traffic.routing().promotion or 0), *kept])  # an unsettled routing negates it
 
 
 def _under_lease(

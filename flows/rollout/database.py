@@ -34,13 +34,13 @@ class Database:
     def _writing(self) -> Iterator[sqlite3.Connection]:
         """All that the body writes, or nothing of it; nobody else writes meanwhile."""
         with errors_named(self._path):
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
+            try:  # an interrupt may come at any of these
+                self._db.execute("BEGIN IMMEDIATE")
                 yield self._db
+                self._db.commit()
             except BaseException:
                 self._db.rollback()
                 raise
-            self._db.commit()
 
 
 @contextmanager

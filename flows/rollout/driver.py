@@ -15,18 +15,21 @@ from flows.rollout.duties import Duties, Ending, share_of
 from flows.rollout.effects import Effects
 from flows.rollout.evidence import Evidence
 from flows.rollout.journal import AbortRequested, Entry
-from flows.rollout.judge import Verdict, frames_needed
+from flows.rollout.judge import RULES, Verdict, frames_needed
 from flows.rollout.report import OnEvent, RolloutEvent, ignore
 from flows.rollout.states import JUDGED, REVERSIBLE, TERMINAL, Event, Position, Route, State, next_state
 from flows.rollout.summary import evidence_figures
 from flows.rollout.witness import Witness
 
+_INTERRUPTED = "interrupted by the user"
+
 
 class Driver:
     """One promotion under one lease. `run` returns when it has ended or is held."""
 
-    def __init__(self, entry: Entry, effects: Effects, on_event: OnEvent) -> None:
-        self.entry, self.position = entry, entry.position
+    def __init__(self, entry: Entry, effects: Effects, on_event: OnEvent, note: str = "") -> None:
+        """`note` is what a reader of the record must know, such as that this is a drill."""
+        self.entry, self.position, self._note = entry, entry.position, note
         self.params = PromoteParams.model_validate_json(entry.params)
         self._way = Route(len(self.params.canary_steps), entry.champion is not None)
         self._effects, self._clock, self._on_event = effects, effects.clock, on_event
@@ -46,8 +49,8 @@ class Driver:
             Conflict: The lease was lost; whoever took it goes on.
             OutsideError: Something outside failed; the same command goes on from here.
         """
-        self._begin_or_restart()
         try:
+            self._begin_or_restart()
             while self.position.state not in TERMINAL:
                 if (ending := self._live_through(self.position)) is not None:
                     self._move(*ending)
@@ -55,25 +58,40 @@ class Driver:
                     self._duties.protect_users(self.position)
                     return
         except KeyboardInterrupt:
-            if self.position.state in REVERSIBLE:
-                self._move(Event.HOLD, "interrupted by the user")
-                self._duties.protect_users(self.position)
+            self._hold_interrupted()
             raise
 
+    def _hold_interrupted(self) -> None:
+        """An interrupt comes between any two writes, so nothing that was remembered counts."""
+        self._effects.record.read_end()
+        self.position = self._effects.journal.read(self.entry.id).position
+        if self.position.state in REVERSIBLE and not self._effects.record.is_empty:
+            self._record_position(_INTERRUPTED)
+            self._move(Event.HOLD, _INTERRUPTED)
+        if self.position.state is State.HOLD:
+            self._duties.protect_users(self.position)
+
     def _begin_or_restart(self) -> None:
-        if self._effects.record.is_empty:
+        note = {"note": self._note} if self._note else {}
+        # Going back needs no evidence, so a damaged or lost record must not stand in its way.
+        may_go_on = self.position.state in REVERSIBLE | {State.HOLD} and not self.entry.abort_reason
+        if self._effects.record.is_empty and (self.position.state is State.IDLE or not may_go_on):
             content = {
+                "promotion": self.entry.id,
+                "rules": RULES,
                 "challenger": self.entry.challenger,
                 "champion": self.entry.champion,
                 "params": self.params.model_dump(mode="json"),
             }
-            self._append("opened", f"version {self.entry.challenger[0]} challenges", **content)
+            self._append("opened", self._noted(f"version {self.entry.challenger[0]} challenges"), **content, **note)
             return
-        # Going back needs no evidence, so a damaged record must not stand in its way.
-        may_go_on = self.position.state in REVERSIBLE | {State.HOLD} and not self.entry.abort_reason
         self._witness.recall(strict=may_go_on)
         self._witness.enter_state()
-        self._record_position(f"controller of epoch {self._effects.lease.epoch} takes over")
+        text = f"controller of epoch {self._effects.lease.epoch} takes over"
+        self._record_position(self._noted(text), **note)
+
+    def _noted(self, text: str) -> str:
+        return f"{text}; {self._note}" if self._note else text
 
     def _live_through(self, position: Position) -> Ending | None:
         """Do what the state asks for, to the event that ends it; None: a person wants it to stay held."""
@@ -105,9 +123,9 @@ class Driver:
         self._witness.enter_state()
         self._show(reason)
 
-    def _record_position(self, text: str) -> None:
+    def _record_position(self, text: str, **content: Any) -> None:
         """A line that says where the promotion is, whatever the line before it says."""
-        self._append("state", text, event="restart", step=self.position.step, left=str(self.position))
+        self._append("state", text, event="restart", step=self.position.step, left=str(self.position), **content)
 
     def _append(self, kind: str, sentence: str, **content: Any) -> None:
         self._effects.record.append(kind, str(self.position.state), sentence, self._clock.now(), **content)

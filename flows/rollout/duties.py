@@ -154,10 +154,10 @@ class Duties:
         if self._arms.champion is not None:
             champion = self._arms.find_champion() or self._arms.bring_up(self._state, self._arms.champion, self._heed)
             self._effects.route(self._state, Routing("champion", champion))
-            if self._challenger_reigns():
-                self._effects.enthrone(self._state, self._arms.champion)
         else:
             self._effects.route(self._state, Routing("champion", None))
+        if self._challenger_reigns():
+            self._effects.enthrone(self._state, self._arms.champion)
         if (challenger := self._arms.find_challenger()) is not None:
             self._effects.stop(self._state, challenger, min(STOP_GRACE_S, self._params.drain_deadline_s))
         return Event.ADVANCE, self._effects.journal.read(self._entry.id).sentence

@@ -90,19 +90,21 @@ class Effects:
             lambda: self.traffic.stop(backend, grace_s),
         )
 
-    def enthrone(self, state: str, version: Version) -> None:
-        """Have a version reign in the registry."""
+    def enthrone(self, state: str, version: Version | None) -> None:
+        """Have a version reign in the registry, or nobody."""
+        wanted = version and (version.version, version.digest)
 
         def reigns() -> bool:
             champion = self.registry.champion()
-            return champion is not None and (champion.version, champion.digest) == (version.version, version.digest)
+            return wanted == (champion and (champion.version, champion.digest))
 
         def act() -> None:
             with self.journal.fenced(self.lease):  # a registry knows no epochs: nobody may take over meanwhile
-                self.registry.set_champion(version.version, version.digest)
+                self.registry.set_champion(*wanted) if wanted else self.registry.clear_champion()
 
         # Alias and pointer are two things: the act is repeated even where the alias is right already.
-        self._do(state, f"enthrone version {version.version}", lambda: False, act, reigns)
+        name = f"enthrone version {version.version}" if version else "enthrone nobody"
+        self._do(state, name, lambda: False, act, reigns)
 
     def route(self, state: str, wanted: Routing) -> None:
         """Have the router route so, under the epoch of this lease."""

@@ -4,7 +4,8 @@ An e-process starts at 1 and, while its hypothesis holds, reaches 1/alpha with p
 it is looked at (Ville). All functions return its natural logarithm, so that long runs neither overflow nor vanish.
 
 Sources: Lindon et al., KDD 2022 (arXiv 2205.14762) for the Beta mixtures; Waudby-Smith and Ramdas, "Estimating means
-of bounded random variables by betting", 2024, for the bets.
+of bounded random variables by betting", 2024, for the bets; Shin, Ramdas and Rinaldo, "E-detectors", 2023, for bets
+that begin at all times (weighted, their mixture is an e-process).
 """
 
 from __future__ import annotations
@@ -16,14 +17,6 @@ FLOOR = -700.0
 """The least logarithm returned: e to this is as good as nothing, and JSON knows no infinity."""
 
 
-def ln_e_above(num_trials: int, num_events: int, limit: float) -> float:
-    """Evidence against "events are no more frequent than `limit`" (F1), with a uniform prior above the limit."""
-    if num_trials == 0:
-        return 0.0
-    ln_mass = _ln_beta_tail(1 + num_trials - num_events, 1 + num_events, 1 - limit)
-    return _ln_mixture(num_trials, num_events, limit, 1.0, 1.0, ln_mass - math.log1p(-limit))
-
-
 def ln_e_below(num_trials: int, num_events: int, limit: float) -> float:
     """Evidence against "events are as frequent as `limit` or more" (F6): the certificate of a low rate.
 
@@ -33,11 +26,6 @@ def ln_e_below(num_trials: int, num_events: int, limit: float) -> float:
     a, b = 0.5, 5 / limit - 0.5
     ln_mass = _ln_beta_tail(a + num_events, b + num_trials - num_events, limit)
     return _ln_mixture(num_trials, num_events, limit, a, b, ln_mass - _ln_beta_tail(a, b, limit))
-
-
-def ln_e_discordant(num_worse: int, num_better: int) -> float:
-    """Evidence against "of the pairs that differ, at most half are worse" (F3); pairs that agree say nothing."""
-    return ln_e_above(num_worse + num_better, num_worse, 0.5)
 
 
 def ln_e_share(num_trials: int, num_events: int, share: float) -> float:
@@ -85,66 +73,46 @@ def _ln_beta_tail(a: float, b: float, x: float) -> float:
     return a * math.log(x) + b * math.log1p(-x) - math.log(a) - float(betaln(a, b)) + math.log(total)
 
 
-@dataclass(frozen=True)
-class Bets:
-    """Capital won by betting that the mean of scores in [0, 1] is below `mean_at_least` (F4, d = -1).
-
-    Each stake rests on past scores only. `num` scores so far; `total` and `squares` are their sum and sum of squares.
-    """
-
-    mean_at_least: float
-    num: int = 0
-    total: float = 0.0
-    squares: float = 0.0
-    ln_e: float = 0.0
-
-    @property
-    def mean(self) -> float | None:
-        """Mean of the scores; None before the first."""
-        return self.total / self.num if self.num else None
-
-    def bet(self, *scores: float) -> Bets:
-        """The capital after more scores, one by one. Raises ValueError when one is not in [0, 1]."""
-        floor, num, total, squares, ln_e = self.mean_at_least, self.num, self.total, self.squares, self.ln_e
-        most = 0.5 / (1 - floor)
-        for score in scores:
-            if not 0 <= score <= 1:
-                raise ValueError(f"a score in [0, 1] was expected, not {score}")
-            # One imagined score at the hypothesis, with the variance of a coin, keeps the first stakes small.
-            gap = floor - (floor + total) / (num + 1)
-            variance = (0.25 + max(0.0, squares - (total * total / num if num else 0.0))) / (num + 1)
-            stake = min(max(gap / (variance + gap * gap), 0.0), most)
-            ln_e = max(FLOOR, ln_e + math.log1p(stake * (floor - score)))
-            num, total, squares = num + 1, total + score, squares + score * score
-        return Bets(floor, num, total, squares, ln_e)
-
-
 _SHARE_STAKES = (0.05, 0.15, 0.5)
 """In parts of 1 / limit, so that not even a share of nothing costs more than half of the capital."""
 _SIGN_STAKES = (0.1, 0.2, 0.4, 0.8, 1.6)
-_LN_2 = math.log(2)
+_AT_ONCE = 0.75
+"""What is bet with from the beginning; the rest joins bit by bit, 0.25 / (n (n + 1)) after bet n.
+
+What was lost in good times would otherwise have to be won back first, and who goes bad late would hardly be found.
+"""
+_MOST = 1e300
+_MOST_EXPONENT = 700.0
+"""The largest power of e that is a float."""
 
 
 @dataclass(frozen=True)
 class ShareBets:
     """Capital won by betting that shares in [0, 1] are above `mean_at_most` on average (F4, d = +1).
 
-    The capital is spread over three fixed stakes: shares of rare events are found sooner so than by stakes that learn.
+    The capital is spread over three fixed stakes: shares of rare events are found sooner so than by stakes that learn,
+    and stakes that learnt in good times are slow to see that these are over.
     """
 
     mean_at_most: float
-    ln_e_by_stake: tuple[float, ...] = (0.0,) * len(_SHARE_STAKES)
+    num: int = 0
+    capitals: tuple[float, ...] = (_AT_ONCE,) * len(_SHARE_STAKES)
 
-    def bet(self, share: float) -> ShareBets:
-        """The capital after one more share."""
-        excess = share / self.mean_at_most - 1
-        won = [math.log1p(stake * excess) for stake in _SHARE_STAKES]
-        return ShareBets(self.mean_at_most, _add(self.ln_e_by_stake, won))
+    def bet(self, *shares: float) -> ShareBets:
+        """The capital after more shares, one by one. Raises ValueError when one is not in [0, 1]."""
+        num, capitals = self.num, self.capitals
+        for share in shares:
+            if not 0 <= share <= 1:
+                raise ValueError(f"a share in [0, 1] was expected, not {share}")
+            excess = share / self.mean_at_most - 1
+            num += 1
+            capitals = _multiply(capitals, [1 + stake * excess for stake in _SHARE_STAKES], num)
+        return ShareBets(self.mean_at_most, num, capitals)
 
     @property
     def ln_e(self) -> float:
-        """The mean of the capitals."""
-        return _ln_mean(self.ln_e_by_stake)
+        """Of the mean of the capitals, and what is not bet yet."""
+        return _ln_capital(self.capitals, self.num)
 
 
 @dataclass(frozen=True)
@@ -156,29 +124,25 @@ class SignBets:
     exponential inequalities", 1999, and Ramdas et al., "Admissible anytime-valid sequential inference", 2020.
     """
 
-    ln_e_by_stake: tuple[float, ...] = (0.0,) * len(_SIGN_STAKES)
+    num: int = 0
+    capitals: tuple[float, ...] = (_AT_ONCE,) * len(_SIGN_STAKES)
 
     def bet(self, difference: float) -> SignBets:
         """The capital after one more difference."""
-        if not difference:
-            return self
-        return SignBets(_add(self.ln_e_by_stake, [_ln_tilt(stake * difference) for stake in _SIGN_STAKES]))
+        factors = [2 / (1 + math.exp(min(_MOST_EXPONENT, -2 * stake * difference))) for stake in _SIGN_STAKES]
+        return SignBets(self.num + 1, _multiply(self.capitals, factors, self.num + 1))
 
     @property
     def ln_e(self) -> float:
-        """The mean of the capitals."""
-        return _ln_mean(self.ln_e_by_stake)
+        """Of the mean of the capitals, and what is not bet yet."""
+        return _ln_capital(self.capitals, self.num)
 
 
-def _add(ln_e_by_stake: tuple[float, ...], won: list[float]) -> tuple[float, ...]:
-    return tuple(max(FLOOR, ln_e + more) for ln_e, more in zip(ln_e_by_stake, won, strict=True))
+def _multiply(capitals: tuple[float, ...], factors: list[float], num: int) -> tuple[float, ...]:
+    """After bet number `num`, with what joins then. Beyond 1e300 nothing more is won: that decided long ago."""
+    joins = (1 - _AT_ONCE) / (num * (num + 1))
+    return tuple([min(_MOST, capital * factor + joins) for capital, factor in zip(capitals, factors, strict=True)])
 
 
-def _ln_mean(ln_e_by_stake: tuple[float, ...]) -> float:
-    most = max(ln_e_by_stake)
-    return most + math.log(sum(math.exp(ln_e - most) for ln_e in ln_e_by_stake) / len(ln_e_by_stake))
-
-
-def _ln_tilt(x: float) -> float:
-    """ln(exp(x) / cosh(x)), for any x."""
-    return x - abs(x) - math.log1p(math.exp(-2 * abs(x))) + _LN_2
+def _ln_capital(capitals: tuple[float, ...], num: int) -> float:
+    return math.log(sum(capitals) / len(capitals) + (1 - _AT_ONCE) / (num + 1))

@@ -5,40 +5,38 @@ with probability at most alpha): errors, latency and agreement on paired frames 
 latency of the new champion while it bakes.
 
 - A frame that both arms failed is an outage, and no trial of anybody.
-- Errors on pairs: the lesser of two e-values, one against the fixed limit (F1), one against "no worse than the
-  champion on the same frames" (F3). The lesser of two is valid for "either holds", so an outage that hits both arms is
-  never held against the challenger: F3 has nothing to say then. After an error the rest of its window is no trial.
-- Latency on pairs: the lesser of the same two questions, asked of whole windows of time (F4), because slow frames come
-  in bursts over all cameras.
+- Errors and latency on pairs: the lesser of two e-values, one against the fixed limit, one against "no worse than the
+  champion on the same frames". The lesser of two is valid for "either holds", so what hits both arms is never held
+  against the challenger. Both are asked of whole windows of time (F4), because errors and slow frames come in bursts.
 - Agreement: F4 against "the mean is at least min_agreement". A better model disagrees too, so nothing but agreement
   clearly below that floor counts as harm.
 - While it bakes nobody is asked beside it, so the limit is the fixed one or what the old champion is known to have
   exceeded in the shadow, when all cameras were paired; it is settled before the first baked frame.
 
-One process runs over all states of the paired phase; it never starts anew at a step.
+One process runs over all states of the paired phase; it never starts anew at a step. A part of it begins to bet ever
+later, so that a challenger that goes bad late is found as well.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from flows.params import PromoteParams
-from flows.rollout.eprocess import Bets, ShareBets, ln_e_above, ln_e_below, ln_e_discordant, upper_bound
+from flows.rollout.eprocess import ShareBets, ln_e_below, upper_bound
 from flows.rollout.latencies import Latencies
 from flows.rollout.observations import Reading, Sample
 from flows.rollout.trials import (
     champion_failures_in_row,
     error_trials,
-    failed_pairs,
     failures_in_row,
     is_beside,
     is_complete,
-    slow_frames,
+    slow_trials,
 )
 from flows.rollout.windows import Windows
 
@@ -66,15 +64,35 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Discordant:
-    """Pairs in which only one arm had the event."""
+class Scores:
+    """Agreement of pairs: bets that their disagreement is too high on average, and their sums."""
 
-    worse: int = 0
-    better: int = 0
+    bets: ShareBets
+    num: int = 0
+    total: float = 0.0
+    in_state: int = 0
+    total_in_state: float = 0.0
 
-    def plus(self, pairs: Sequence[tuple[bool, bool]]) -> Discordant:
-        """With more pairs: whether the challenger, whether the champion had the event."""
-        return Discordant(self.worse + pairs.count((True, False)), self.better + pairs.count((False, True)))
+    def plus(self, scores: Sequence[float]) -> Scores:
+        """With more scores in [0, 1]."""
+        more = sum(scores)
+        return Scores(
+            self.bets.bet(*(1 - score for score in scores)),
+            self.num + len(scores),
+            self.total + more,
+            self.in_state + len(scores),
+            self.total_in_state + more,
+        )
+
+    @property
+    def mean(self) -> float | None:
+        """None before the first."""
+        return self.total / self.num if self.num else None
+
+    @property
+    def mean_in_state(self) -> float | None:
+        """Of those since the state was entered."""
+        return self.total_in_state / self.in_state if self.in_state else None
 
 
 class Evidence(BaseModel):
@@ -90,6 +108,7 @@ class Evidence(BaseModel):
     in_state: int = 0
     """Judged frames since the state was entered: pairs, or while baking the new champion's frames."""
     frames_in_state: int = 0
+    """Frames since then on which the challenger was asked, or nobody knows whether it was."""
     unusable_in_state: int = 0
     failures_in_row: int = 0
     champion_failures_in_row: int = 0
@@ -97,15 +116,14 @@ class Evidence(BaseModel):
     slow: Tally = Tally()
     champion_errors: Tally = Tally()
     champion_slow: Tally = Tally()
-    errors_paired: Discordant = Discordant()
-    slow_paired: Discordant = Discordant()
+    error_windows: Windows
     slow_windows: Windows
-    agreement: Bets
+    agreement: Scores
     bake_errors: Tally = Tally()
     bake_slow: Tally = Tally()
-    bake_windows: Windows | None = None
+    bake_error_windows: Windows | None = None
     """None before the first baked frame; then with the limit that was settled by then."""
-    last_error_window: int = -1
+    bake_slow_windows: Windows | None = None
     latencies: Latencies = Latencies()
     champion_latencies: Latencies = Latencies()
 
@@ -147,14 +165,17 @@ class Figure(BaseModel):
 def no_evidence(params: PromoteParams) -> Evidence:
     """Where a promotion begins."""
     return Evidence(
+        error_windows=Windows(ShareBets(params.max_error_share)),
         slow_windows=Windows(ShareBets(params.max_slow_share)),
-        agreement=Bets(params.min_agreement),
+        agreement=Scores(ShareBets(1 - params.min_agreement)),
     )
 
 
 def enter_state(evidence: Evidence) -> Evidence:
     """Begin to count towards the minimum of a state; the e-processes go on."""
-    return evidence.model_copy(update={"in_state": 0, "frames_in_state": 0, "unusable_in_state": 0})
+    agreement = replace(evidence.agreement, in_state=0, total_in_state=0.0)
+    changes = {"in_state": 0, "frames_in_state": 0, "unusable_in_state": 0, "agreement": agreement}
+    return evidence.model_copy(update=changes)
 
 
 def read_in(evidence: Evidence, reading: Reading, mode: str, params: PromoteParams) -> Evidence:
@@ -165,7 +186,7 @@ def read_in(evidence: Evidence, reading: Reading, mode: str, params: PromotePara
         "fallbacks": evidence.fallbacks + reading.num_fallbacks,
         "lost": evidence.lost + reading.num_lost,
         "dropped": evidence.dropped + reading.num_dropped,
-        "frames_in_state": evidence.frames_in_state + reading.num_frames,
+        "frames_in_state": evidence.frames_in_state + reading.num_asked,
         "unusable_in_state": evidence.unusable_in_state + reading.num_unusable,
         "failures_in_row": failures_in_row(evidence.failures_in_row, reading.outcomes),
         "champion_failures_in_row": champion_failures_in_row(evidence.champion_failures_in_row, reading.outcomes),
@@ -184,41 +205,27 @@ def add_samples(evidence: Evidence, samples: Iterable[Sample], mode: str, params
         "latencies": evidence.latencies.plus(sample.latency_ms for sample in judged),
         "champion_latencies": evidence.champion_latencies.plus(sample.champion_ms for sample in judged),
     }
-    trials, changes["last_error_window"] = error_trials(judged, evidence.last_error_window)
     if paired:
-        changes |= _paired_errors(evidence, [trial for trial in trials if trial.mode != "champion"])
-        changes |= _paired_latencies(evidence, paired, params.latency_budget_ms)
-        changes["agreement"] = evidence.agreement.bet(
-            *(sample.agreement for sample in paired if sample.agreement is not None)
-        )
+        changes |= _paired(evidence, paired, params)
     if len(paired) < len(judged):
         baked = [sample for sample in judged if sample.mode == "champion"]
-        changes["bake_errors"] = evidence.bake_errors.plus(
-            [trial.failed for trial in trials if trial.mode == "champion"]
-        )
-        changes |= _baked_latencies(evidence.model_copy(update=changes), baked, params)
+        changes |= _baked(evidence.model_copy(update=changes), baked, params)
     return evidence.model_copy(update=changes)
 
 
 def harm_figures(evidence: Evidence, params: PromoteParams) -> tuple[Figure, ...]:
     """The five tests for harm."""
     needed = math.log(NUM_HARM_TESTS / params.alpha)
-    errors, slow, bets = evidence.errors, evidence.slow, evidence.agreement
-    discordant = evidence.errors_paired
-    ln_e_errors = min(
-        ln_e_above(errors.trials, errors.events, params.max_error_share),
-        ln_e_discordant(discordant.worse, discordant.better),
-    )
-    ln_e_slow = min(evidence.slow_windows.shares.ln_e, evidence.slow_windows.signs.ln_e)
+    agreement = evidence.agreement
     return (
-        _figure("errors", errors, params.max_error_share, ln_e_errors, needed),
-        _figure("latency", slow, params.max_slow_share, ln_e_slow, needed),
+        _figure("errors", evidence.errors, params.max_error_share, evidence.error_windows.ln_e, needed),
+        _figure("latency", evidence.slow, params.max_slow_share, evidence.slow_windows.ln_e, needed),
         Figure(
             metric="agreement",
-            num=bets.num,
-            value=bets.mean,
-            limit=bets.mean_at_least,
-            ln_e=bets.ln_e,
+            num=agreement.num,
+            value=agreement.mean,
+            limit=params.min_agreement,
+            ln_e=agreement.bets.ln_e,
             needed_ln_e=needed,
         ),
         *_bake_figures(evidence, params, needed),
@@ -226,13 +233,13 @@ def harm_figures(evidence: Evidence, params: PromoteParams) -> tuple[Figure, ...
 
 
 def _bake_figures(evidence: Evidence, params: PromoteParams, needed: float) -> tuple[Figure, Figure]:
-    errors, slow, windows = evidence.bake_errors, evidence.bake_slow, evidence.bake_windows
     limit, slow_limit = params.max_error_share, params.max_slow_share
-    if errors.trials or slow.trials:
+    if evidence.bake_errors.trials:
         limit, slow_limit = bake_error_limit(evidence, params), bake_slow_limit(evidence, params)
+    errors, slow = evidence.bake_error_windows, evidence.bake_slow_windows
     return (
-        _figure("bake errors", errors, limit, ln_e_above(errors.trials, errors.events, limit), needed),
-        _figure("bake latency", slow, slow_limit, windows.shares.ln_e if windows else 0.0, needed),
+        _figure("bake errors", evidence.bake_errors, limit, errors.shares.ln_e if errors else 0.0, needed),
+        _figure("bake latency", evidence.bake_slow, slow_limit, slow.shares.ln_e if slow else 0.0, needed),
     )
 
 
@@ -266,31 +273,29 @@ def _figure(name: Any, tally: Tally, limit: float, ln_e: float, needed: float) -
     return Figure(metric=name, num=tally.trials, value=tally.share, limit=limit, ln_e=ln_e, needed_ln_e=needed)
 
 
-def _paired_errors(evidence: Evidence, trials: list[Sample]) -> dict[str, Any]:
+def _paired(evidence: Evidence, paired: list[Sample], params: PromoteParams) -> dict[str, Any]:
+    errors, slow = error_trials(paired), slow_trials(paired, params.latency_budget_ms)
+    beside = [sample for sample in paired if is_beside(sample)]
+    champion_failed = [sample.champion_failed for sample in beside if sample.champion_failed is not None]
+    champion_ms = [sample.champion_ms for sample in beside if sample.champion_ms is not None]
     return {
-        "errors": evidence.errors.plus([trial.failed for trial in trials]),
-        "champion_errors": evidence.champion_errors.plus(
-            [theirs for _, theirs in failed_pairs(filter(is_beside, trials))]
-        ),
-        "errors_paired": evidence.errors_paired.plus(failed_pairs(trials)),
+        "errors": evidence.errors.plus([failed for _, failed, _ in errors]),
+        "slow": evidence.slow.plus([late for _, late, _ in slow]),
+        "error_windows": evidence.error_windows.plus(errors),
+        "slow_windows": evidence.slow_windows.plus(slow),
+        "champion_errors": evidence.champion_errors.plus(champion_failed),
+        "champion_slow": evidence.champion_slow.plus([ms > params.latency_budget_ms for ms in champion_ms]),
+        "agreement": evidence.agreement.plus([sample.agreement for sample in paired if sample.agreement is not None]),
     }
 
 
-def _paired_latencies(evidence: Evidence, paired: list[Sample], budget_ms: float) -> dict[str, Any]:
-    frames = slow_frames(paired, budget_ms)
-    beside = [sample.champion_ms for sample in paired if sample.champion_ms is not None and is_beside(sample)]
+def _baked(evidence: Evidence, baked: list[Sample], params: PromoteParams) -> dict[str, Any]:
+    errors, slow = error_trials(baked), slow_trials(baked, params.latency_budget_ms)
+    error_windows = evidence.bake_error_windows or Windows(ShareBets(bake_error_limit(evidence, params)))
+    slow_windows = evidence.bake_slow_windows or Windows(ShareBets(bake_slow_limit(evidence, params)))
     return {
-        "slow": evidence.slow.plus([ours for _, ours, _ in frames]),
-        "champion_slow": evidence.champion_slow.plus([ms > budget_ms for ms in beside]),
-        "slow_paired": evidence.slow_paired.plus([(ours, theirs) for _, ours, theirs in frames if theirs is not None]),
-        "slow_windows": evidence.slow_windows.plus(frames),
-    }
-
-
-def _baked_latencies(evidence: Evidence, baked: list[Sample], params: PromoteParams) -> dict[str, Any]:
-    frames = slow_frames(baked, params.latency_budget_ms)
-    windows = evidence.bake_windows or Windows(ShareBets(bake_slow_limit(evidence, params)))
-    return {
-        "bake_slow": evidence.bake_slow.plus([slow for _, slow, _ in frames]),
-        "bake_windows": windows.plus(frames),
+        "bake_errors": evidence.bake_errors.plus([failed for _, failed, _ in errors]),
+        "bake_slow": evidence.bake_slow.plus([late for _, late, _ in slow]),
+        "bake_error_windows": error_windows.plus(errors),
+        "bake_slow_windows": slow_windows.plus(slow),
     }

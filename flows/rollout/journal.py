@@ -12,6 +12,7 @@ DONE after it was observed.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ class Journal(RequestTable):
         """Write a transition, with the last verdict as its ground; a terminal state closes the promotion.
 
         Raises:
-            AbortRequested: Somebody asked for an abort first, and this is not the way back.
+            AbortRequested: Somebody asked for an abort first, or did not agree to it, and this is not the way back.
         """
         held = position.held_from
         closed_at = now if position.state in TERMINAL else None
@@ -84,6 +85,8 @@ class Journal(RequestTable):
             ).fetchone()
             if abort_reason and event not in _BACKWARD and state not in _SETTLED:
                 raise AbortRequested(abort_reason)
+            if event == Event.ADVANCE and (refusal := _refusal(db, promotion, position)) is not None:
+                raise AbortRequested(refusal)
             verdict = db.execute("SELECT max(id) FROM verdicts WHERE promotion = ?", (promotion,)).fetchone()[0]
             db.execute(
                 "UPDATE promotions SET state = ?, step = ?, held_state = ?, held_step = ?, sentence = ?, closed_at = ? "
@@ -196,6 +199,16 @@ def latest_promotions(path: Path, limit: int) -> list[dict[str, Any]]:
         ).fetchall()
     names = ("id", "challenger", "challenger_digest", "champion", "state", "step", "sentence", "opened_at", "closed_at")
     return [{**dict(zip(names, row, strict=True)), "closed": row[8] is not None} for row in rows]
+
+
+def _refusal(db: sqlite3.Connection, promotion: int, position: Position) -> str | None:
+    """Who does not agree that `position` is entered; it may have been said after the question was answered."""
+    if position.step:
+        return None  # asked is before the first step
+    who = db.execute(
+        "SELECT who FROM approvals WHERE promotion = ? AND gate = ? AND NOT agreed", (promotion, position.state)
+    ).fetchone()
+    return f"{who[0]} did not agree to {position.state}" if who else None
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:

@@ -12,7 +12,6 @@ In this order:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -20,12 +19,16 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from flows.params import PromoteParams
-from flows.rollout.evidence import HIGHEST_LIMIT, Discordant, Evidence, Figure, Tally, error_certificate, harm_figures
+from flows.rollout.evidence import HIGHEST_LIMIT, Evidence, Figure, Tally, error_certificate, harm_figures
 from flows.rollout.states import JUDGED, Position, State
 
+RULES = 2
+"""Rises when the same frames give other figures or another verdict; a record names the rules it was judged by."""
 FAILURES_IN_ROW = 5
 MAX_UNUSABLE_SHARE = 0.1
 """A tenth of the observations being unreadable is a fault of the telemetry: what is left may be a biased choice."""
+LEANS_LN_E = 0.05
+"""From here on, an e-value of 1.05, the frames so far speak for harm: nothing is proven, but nobody advances."""
 Decision = Literal["advance", "rollback", "hold", "wait"]
 
 
@@ -87,7 +90,7 @@ def _decide(
         return "rollback", reasons
     if reasons := list(_champion_lost(evidence, position, situation)):
         return "hold", reasons
-    lacking = list(_lacking(evidence, params, position, certificate))
+    lacking = list(_lacking(evidence, params, position, harm, certificate))
     if not lacking:
         return "advance", [f"{evidence.in_state} frames judged", *(figure.text() for figure in harm if figure.num)]
     if situation.waited_s >= params.state_deadline_s:
@@ -110,36 +113,36 @@ def _champion_lost(evidence: Evidence, position: Position, situation: Situation)
         yield f"the {old} failed {evidence.champion_failures_in_row} frames in a row"
 
 
-def _lacking(evidence: Evidence, params: PromoteParams, position: Position, certificate: Figure) -> Iterator[str]:
+def _lacking(
+    evidence: Evidence, params: PromoteParams, position: Position, harm: tuple[Figure, ...], certificate: Figure
+) -> Iterator[str]:
     """What still stands against an advance."""
     needed = frames_needed(position, params)
     if evidence.in_state < needed:
         yield f"{evidence.in_state} of {needed} frames judged"
     if evidence.unusable_in_state > MAX_UNUSABLE_SHARE * evidence.frames_in_state:
         yield f"{evidence.unusable_in_state} of {evidence.frames_in_state} observations are incomplete or malformed"
-    if position.state is State.BAKE:
-        yield from _lacking_in_bake(evidence, params)
-    else:
-        yield from _lacking_in_pairs(evidence, params)
+    bakes = position.state is State.BAKE
+    yield from _lacking_in_bake(evidence, harm) if bakes else _lacking_in_pairs(evidence, params)
+    for figure in harm:
+        if figure.metric.startswith("bake") == bakes and figure.ln_e >= LEANS_LN_E:
+            yield f"it leans to harm: {figure.text()}"
     if position == Position(State.CANARY, len(params.canary_steps) - 1) and not certificate.decides:
         yield certificate.text()
 
 
 def _lacking_in_pairs(evidence: Evidence, params: PromoteParams) -> Iterator[str]:
-    errors, slow = evidence.errors, evidence.slow
+    errors, agreement = evidence.errors, evidence.agreement
     if _exceeds(errors, params.max_error_share):
         yield f"errors: {errors.share:.1%} of {errors.trials}, over {params.max_error_share:.1%}"
-    if _exceeds(slow, params.max_slow_share) and _leans(evidence.slow_paired):
-        yield f"slow: {slow.share:.1%} of {slow.trials}, over {params.max_slow_share:.1%} and more than the champion's"
-    mean = evidence.agreement.mean
-    if mean is None:
+    if (mean := agreement.mean_in_state) is None:
         yield "no frame on which both answered"
     elif mean < params.min_agreement:
-        yield f"agreement: mean {mean:.3f} over {evidence.agreement.num} pairs is below {params.min_agreement:.3f}"
+        yield f"agreement: mean {mean:.3f} over {agreement.in_state} pairs is below {params.min_agreement:.3f}"
 
 
-def _lacking_in_bake(evidence: Evidence, params: PromoteParams) -> Iterator[str]:
-    limits = {figure.metric: figure.limit for figure in harm_figures(evidence, params)}
+def _lacking_in_bake(evidence: Evidence, harm: tuple[Figure, ...]) -> Iterator[str]:
+    limits = {figure.metric: figure.limit for figure in harm}
     for name, tally, limit in (
         ("errors", evidence.bake_errors, limits["bake errors"]),
         ("slow frames", evidence.bake_slow, limits["bake latency"]),
@@ -150,8 +153,3 @@ def _lacking_in_bake(evidence: Evidence, params: PromoteParams) -> Iterator[str]
 
 def _exceeds(tally: Tally, limit: float) -> bool:
     return tally.share is not None and tally.share > limit
-
-
-def _leans(pairs: Discordant) -> bool:
-    """Whether the challenger is worse in more pairs than chance explains: by over two standard errors."""
-    return pairs.worse - pairs.better > 2 * math.sqrt(pairs.worse + pairs.better)

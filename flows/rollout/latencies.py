@@ -45,15 +45,15 @@ class Latencies:
         """Bounds of the percentile that hold at all looks together with probability 1 - alpha (F5).
 
         A latency stays between the bounds while its share of smaller ones is believable; None: no bound yet. The
-        bounds are edges of buckets, so that they are at most 2 % too wide.
+        bounds are upper edges of buckets.
         """
         num, ln_needed, below = self.num, math.log(1 / alpha), 0
         low: float | None = None
         for bucket in sorted(self.buckets):
-            # All of the bucket may lie above the percentile, or none of it.
-            if below > share * num and ln_e_share(num, below, share) >= ln_needed:
-                return low, math.exp(bucket * _LN_STEP)
             below += self.buckets[bucket]
-            if below < share * num and ln_e_share(num, below, share) >= ln_needed:
-                low = math.exp((bucket + 1) * _LN_STEP)
+            if ln_e_share(num, below, share) >= ln_needed:
+                edge_ms = math.exp((bucket + 1) * _LN_STEP)
+                if below > share * num:
+                    return low, edge_ms
+                low = edge_ms
         return low, None

@@ -6,6 +6,7 @@ What is missing, NaN or misnamed never becomes a good frame.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeGuard
@@ -58,6 +59,8 @@ class Reading:
     outcomes: tuple[tuple[bool | None, bool | None], ...] = ()
     """Of every frame, thinned out or not: did the challenger fail, did the champion fail; None: it was not asked."""
     num_frames: int = 0
+    num_asked: int = 0
+    """Frames that should tell of the challenger: it was asked, or the frame says too little to know."""
     num_fallbacks: int = 0
     num_lost: int = 0
     num_unusable: int = 0
@@ -70,6 +73,7 @@ class Reading:
             samples=self.samples + later.samples,
             outcomes=self.outcomes + later.outcomes,
             num_frames=self.num_frames + later.num_frames,
+            num_asked=self.num_asked + later.num_asked,
             num_fallbacks=self.num_fallbacks + later.num_fallbacks,
             num_lost=self.num_lost + later.num_lost,
             num_unusable=self.num_unusable + later.num_unusable,
@@ -78,17 +82,45 @@ class Reading:
 
 
 PERIODS_PER_WINDOW = 4
+LATE_S = 2.0
+"""By then nearly every frame has been told of: a copy may take one second, after the answer that it follows."""
+
+
+class _Frame(NamedTuple):
+    """One that may be judged."""
+
+    time_s: float
+    camera: str
+    entry: Mapping[str, Any]
+    ours: _Arm
+    theirs: _Arm | None
+    outcome: tuple[bool | None, bool | None]
 
 
 @dataclass
 class Thinning:
     """Lets one frame of a camera through per period: neighbours are so alike that they are not two observations.
 
+    The router tells of a frame once its last answer is there, of a slow one after quicker ones that came later. Chosen
+    in that order, slow frames would be chosen more often than others. So frames wait here for `LATE_S` seconds of the
+    stream, and are chosen in the order in which they came in. Those that wait when a controller dies are not judged.
+
     Slow frames and errors come in bursts over all cameras, so frames are gathered in windows of four periods.
     """
 
     period_s: float
     _last_s: dict[str, float] = field(default_factory=dict)
+    _waiting: list[_Frame] = field(default_factory=list)
+
+    def choose(self, frames: Sequence[_Frame]) -> list[_Frame]:
+        """Those to be judged by now, `frames` being the new ones."""
+        if not self.period_s or not frames:
+            return list(frames)
+        due_s = max(frame.time_s for frame in frames) - LATE_S
+        ordered = sorted([*self._waiting, *frames], key=lambda frame: frame.time_s)
+        num_due = bisect_right(ordered, due_s, key=lambda frame: frame.time_s)
+        self._waiting = ordered[num_due:]
+        return [frame for frame in ordered[:num_due] if self.lets_through(frame.camera, frame.time_s)]
 
     def lets_through(self, camera: str, time_s: float) -> bool:
         """Whether this frame is judged."""
@@ -123,16 +155,26 @@ def read_page(page: Mapping[str, Any], promotion: int, version: str, thinning: T
     """
     cursor, dropped, entries = _head(page)
     ours = [entry for entry in entries if isinstance(entry, dict) and entry.get("promotion") == promotion]
+    frames: list[_Frame] = []
     samples: list[Sample] = []
     outcomes: list[tuple[bool | None, bool | None]] = []
-    num_unusable = 0
+    num_asked = num_unreadable = num_spoilt = 0
     for entry in ours:
         try:
-            outcome, sample = _read_entry(entry, version, thinning)
+            outcome, frame = _read_entry(entry, version)
         except _Unusable:
-            num_unusable += 1
+            num_unreadable += 1
             continue
         outcomes.append(outcome)
+        if frame is not None:
+            num_asked += 1
+            frames.append(frame)
+    for frame in thinning.choose(frames):
+        try:
+            sample = _sample(frame, thinning.window_of(frame.time_s))
+        except _Unusable:
+            num_spoilt += 1
+            continue
         if sample is not None:
             samples.append(sample)
     return Reading(
@@ -140,9 +182,10 @@ def read_page(page: Mapping[str, Any], promotion: int, version: str, thinning: T
         samples=tuple(samples),
         outcomes=tuple(outcomes),
         num_frames=len(ours),
+        num_asked=num_asked + num_unreadable,
         num_fallbacks=sum(entry.get("fallback") is True for entry in ours),
         num_lost=sum(map(_is_lost, ours)),
-        num_unusable=num_unusable,
+        num_unusable=num_unreadable + num_spoilt,
         num_dropped=dropped,
     )
 
@@ -160,18 +203,23 @@ def _head(page: Mapping[str, Any]) -> tuple[int, int, list[Any]]:
 _OTHER_VERSION = "Router and controller are of different versions: tca down, then tca serve"
 
 
-def _read_entry(
-    entry: Mapping[str, Any], version: str, thinning: Thinning
-) -> tuple[tuple[bool | None, bool | None], Sample | None]:
+def _read_entry(entry: Mapping[str, Any], version: str) -> tuple[tuple[bool | None, bool | None], _Frame | None]:
     ours, theirs = _arms(entry, version)
     outcome = _failures(ours, theirs)
-    stands_by = entry.get("mode") == "champion" and _is_candidate(entry, version)
-    if ours is None or stands_by:
+    if ours is None or not _is_on_trial(entry, version):
         return outcome, None
-    time_s = _number(entry, "time")
-    if not thinning.lets_through(_text(entry, "camera"), time_s):
-        return outcome, None
-    return outcome, _sample(entry, ours, theirs, outcome, thinning.window_of(time_s))
+    return outcome, _Frame(_number(entry, "time"), _text(entry, "camera"), entry, ours, theirs, outcome)
+
+
+def _is_on_trial(entry: Mapping[str, Any], version: str) -> bool:
+    """Whether the challenger was asked for the sake of the trial, and not in place of a champion that failed.
+
+    A standby is asked only then, and so is the candidate of a canary about cameras that are not its own: such frames
+    would all speak for it.
+    """
+    if entry.get("mode") == "champion":
+        return not _is_candidate(entry, version)
+    return entry.get("mode") != "canary" or (entry.get("served_by") == "candidate") != (entry.get("fallback") is True)
 
 
 def _is_candidate(entry: Mapping[str, Any], version: str) -> bool:
@@ -209,7 +257,7 @@ def _read_arm(arm: Mapping[str, Any]) -> _Arm | None:
         return _Arm(_FAULT, 0.0, ())
     if not 200 <= status < 300:
         return _Arm(_REFUSED, 0.0, ())
-    latency_ms, detections = _number(arm, "latency_ms"), arm.get("detections")
+    latency_ms, detections = round(_number(arm, "latency_ms"), 2), arm.get("detections")
     if latency_ms <= 0 or not isinstance(detections, list):
         raise _Unusable
     return _Arm(_GOOD, latency_ms, detections)
@@ -225,14 +273,9 @@ def _failures(ours: _Arm | None, theirs: _Arm | None) -> tuple[bool | None, bool
     return ours.outcome == _FAULT, champion
 
 
-def _sample(
-    entry: Mapping[str, Any],
-    ours: _Arm,
-    theirs: _Arm | None,
-    outcome: tuple[bool | None, bool | None],
-    window: int | None,
-) -> Sample | None:
-    failed, champion_failed = outcome
+def _sample(frame: _Frame, window: int | None) -> Sample | None:
+    entry, ours, theirs = frame.entry, frame.ours, frame.theirs
+    failed, champion_failed = frame.outcome
     if failed is None:
         return None  # refused by all who were asked: the client's fault
     if theirs is not None and theirs.outcome == _REFUSED:
@@ -249,9 +292,9 @@ def _sample(
         seq=seq,
         mode=mode,
         failed=failed,
-        latency_ms=round(ours.latency_ms, 2) if ours.outcome == _GOOD else None,
+        latency_ms=ours.latency_ms if ours.outcome == _GOOD else None,
         champion_failed=champion_failed,
-        champion_ms=round(theirs.latency_ms, 2) if theirs is not None and theirs.outcome == _GOOD else None,
+        champion_ms=theirs.latency_ms if theirs is not None and theirs.outcome == _GOOD else None,
         agreement=score,
         window=window,
     )
@@ -270,9 +313,15 @@ def _is_whole(value: object) -> TypeGuard[int]:
 
 def _number(entry: Mapping[str, Any], key: str) -> float:
     value = entry.get(key)
-    if isinstance(value, bool) or not isinstance(value, _NUMBERS) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, _NUMBERS):
         raise _Unusable
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        raise _Unusable from None
+    if not math.isfinite(number):
+        raise _Unusable
+    return number
 
 
 def _text(entry: Mapping[str, Any], key: str) -> str:

@@ -2,7 +2,7 @@
 
 Every line holds `n`, `prev` (hash of the line before), `at`, `kind`, `state`, `sentence` and `hash`. Kinds:
 
-    opened      challenger, champion, params
+    opened      number, challenger, champion, params, version of the rules; a note, such as that it is a drill
     state       a transition: event, step, position left, reason; event "restart": where the next controller took over
     effect      something done to the world and observed
     evidence    frames judged since the last such line (rows of `Sample`) and the counts that go with them
@@ -24,13 +24,14 @@ from pathlib import Path
 from typing import Any
 
 from flows.errors import InputError, ProjectError
-from flows.rollout.chain import Record, check_chain, read_record
+from flows.rollout.chain import Record, check_chain, one_line, read_record
 from flows.rollout.replay import Replay, replay_record
+from flows.rollout.tokens import Claims
 from flows.rollout.walk import JournalView, Walk, compare_with_journal
 
 __all__ = ["JournalView", "Record", "Verification", "read_record", "replay_record", "verify_record"]
 
-CheckToken = Callable[[str, str, int, float], object]
+CheckToken = Callable[[str, str, int, float], Claims]
 """Token, digest of the challenger, promotion, time in seconds since the epoch; raises InputError."""
 
 
@@ -104,6 +105,9 @@ class _Audit:
         match line["kind"]:
             case "opened":
                 self._digest = line["challenger"][1]
+                self._replay.require_same_rules()
+                if line.get("promotion", self._promotion) != self._promotion:
+                    raise ValueError(f"it is the record of promotion {line['promotion']}, not of {self._promotion}")
             case "verdict":
                 self.num_verdicts += 1
                 self._replay.judge_again(line)
@@ -117,4 +121,6 @@ class _Audit:
         if self._check_token is None:
             self._num_unsigned += 1
         else:
-            self._check_token(line["token"], self._digest, self._promotion, line["given_at"])
+            claims = self._check_token(line["token"], self._digest, self._promotion, line["given_at"])
+            if (one_line(claims.sub), True) != (line["who"], line["agreed"]):
+                raise ValueError(f"the token is an agreement of {claims.sub}, not an answer of {line['who']}")

@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass
 
 from flows.errors import ProjectError
 from flows.rollout.leases import Lease, LeaseTable
-from flows.rollout.states import State
+from flows.rollout.states import REVERSIBLE, State
 
 
 class AbortRequested(Exception):
@@ -42,8 +42,7 @@ class RequestTable(LeaseTable):
             ProjectError: It is not open, or past the point of no return.
         """
         with self._writing() as db:
-            state = _open_state(db, promotion)
-            if state == State.DRAIN_OLD:
+            if _open_state(db, promotion) is State.DRAIN_OLD:
                 raise ProjectError(
                     f"promotion {promotion} cannot be aborted any more: its version reigns already",
                     "Let it end, then go back with: tca rollback",
@@ -51,9 +50,14 @@ class RequestTable(LeaseTable):
             db.execute("UPDATE promotions SET abort_reason = ? WHERE id = ?", (reason, promotion))
 
     def request_hold(self, promotion: int, reason: str, now: float) -> None:
-        """Ask for a hold: whoever runs the promotion carries it out. Raises ProjectError when it is not open."""
+        """Ask for a hold: whoever runs the promotion carries it out.
+
+        Raises:
+            ProjectError: It is not open, or goes on to its end by now.
+        """
         with self._writing() as db:
-            _open_state(db, promotion)
+            if (state := _open_state(db, promotion)) not in REVERSIBLE:
+                raise ProjectError(f"promotion {promotion} cannot be held any more: it is in {state}", _LET_IT_END)
             db.execute("REPLACE INTO hold_requests VALUES (?, ?, ?)", (promotion, reason, now))
 
     def hold_request(self, promotion: int) -> str | None:
@@ -71,10 +75,14 @@ class RequestTable(LeaseTable):
         """Write down that somebody agreed, or did not.
 
         Raises:
-            ProjectError: The promotion is not open, or the token was used before.
+            ProjectError: The promotion is not open, or a refusal comes when it is past that gate, or the token was
+                used before.
         """
         with self._writing() as db:
-            _open_state(db, promotion)
+            state = _open_state(db, promotion)
+            if not approval.agreed and not _is_before(state, approval.gate):  # an agreement too many does no harm
+                text = f"promotion {promotion} is in {state}, where nobody is asked to agree any more"
+                raise ProjectError(text, f"If it must not go on: tca promotion abort {promotion}")
             used = db.execute("SELECT promotion FROM approvals WHERE token_id = ?", (approval.token_id,)).fetchone()
             if used is not None:
                 raise ProjectError(f"this token has approved promotion {used[0]} already", "Ask for another token")
@@ -93,8 +101,19 @@ class RequestTable(LeaseTable):
         return [Approval(row[0], bool(row[1]), *row[2:]) for row in rows]
 
 
-def _open_state(db: sqlite3.Connection, promotion: int) -> str:
-    row = db.execute("SELECT state FROM promotions WHERE id = ? AND closed_at IS NULL", (promotion,)).fetchone()
+_LET_IT_END = "Let it end; a new champion goes with: tca rollback"
+_WAY = list(State)
+
+
+def _open_state(db: sqlite3.Connection, promotion: int) -> State:
+    """Where it is; of one that is held, where that was."""
+    row = db.execute(
+        "SELECT coalesce(held_state, state) FROM promotions WHERE id = ? AND closed_at IS NULL", (promotion,)
+    ).fetchone()
     if row is None:
         raise ProjectError(f"promotion {promotion} is not open", "See: tca status")
-    return str(row[0])
+    return State(row[0])
+
+
+def _is_before(state: State, gate: str) -> bool:
+    return state in REVERSIBLE and _WAY.index(state) < _WAY.index(State(gate))

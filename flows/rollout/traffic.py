@@ -35,6 +35,9 @@ class Registry(Protocol):
     def set_champion(self, version: str, digest: str) -> None:
         """Enthrone a version: alias and pointer. Idempotent."""
 
+    def clear_champion(self) -> None:
+        """Have nobody reign: a first champion that was taken back. Idempotent."""
+
 
 class Traffic(Protocol):
     """Starts and stops detectors and routes frames to them.

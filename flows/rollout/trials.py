@@ -6,32 +6,17 @@ from collections.abc import Iterable
 
 from flows.rollout.observations import Sample
 
-SlowFrame = tuple[int | None, bool, bool | None]
-"""Number of its window; whether it was slow; whether the champion was, beside it."""
+Trial = tuple[int | None, bool, bool | None]
+"""Number of its window; whether the challenger had the event; whether the champion had, None where it was not asked."""
 
 
-def error_trials(judged: Iterable[Sample], last_window: int) -> tuple[list[Sample], int]:
-    """The frames that are trials of errors, and the window of the last error.
-
-    Errors come in bursts: after one, the rest of its window says nothing new, neither its errors nor its good frames.
-    """
-    trials = []
-    for sample in judged:
-        if sample.window is not None and sample.window == last_window:
-            continue
-        trials.append(sample)
-        if sample.window is not None and sample.failed != bool(sample.champion_failed):
-            last_window = sample.window
-    return trials, last_window
+def error_trials(samples: Iterable[Sample]) -> list[Trial]:
+    """The event is a failed answer."""
+    return [(sample.window, sample.failed, sample.champion_failed) for sample in samples]
 
 
-def failed_pairs(trials: Iterable[Sample]) -> list[tuple[bool, bool]]:
-    """Of the trials that both were asked: whether the challenger, whether the champion failed."""
-    return [(trial.failed, trial.champion_failed) for trial in trials if trial.champion_failed is not None]
-
-
-def slow_frames(samples: Iterable[Sample], budget_ms: float) -> list[SlowFrame]:
-    """The frames that the challenger answered."""
+def slow_trials(samples: Iterable[Sample], budget_ms: float) -> list[Trial]:
+    """Of the frames that the challenger answered; the event is an answer over the budget."""
     return [
         (
             sample.window,

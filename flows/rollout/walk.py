@@ -66,8 +66,16 @@ class Walk:
                 self._act(line["sentence"], replay.params)
             case "approval":
                 self.approvals.append(line)
+            case "held":
+                self._require(self.position.state is State.HOLD, "it is said to be held")
             case "closed":
-                self._close(line)
+                outcome = line["outcome"]
+                ends = _OUTCOMES.get(outcome) is self.position.state
+                self._require(ends, f"the outcome is said to be {outcome}")
+            case "asked":
+                pass
+            case _:
+                raise ValueError(f"there are no lines of kind {kind!r}")
 
     def _open(self, line: dict[str, Any], params: PromoteParams) -> None:
         if self._route is not None:
@@ -116,23 +124,38 @@ class Walk:
             raise ValueError(f"it enters {following}, to which nobody has agreed")
 
     def _act(self, effect: str, params: PromoteParams) -> None:
-        """What gives users the challenger, or takes the champion away, belongs to one state each."""
-        challenger, champion = self._contenders
-        here, is_right = self.position.state, True
-        if effect.startswith("route canary "):
-            percent = params.canary_steps[self.position.step]
-            is_right = here is State.CANARY and effect.startswith(f"route canary {percent / 100:.0%},")
-        elif effect == f"enthrone version {challenger}":
-            is_right = here is State.PROMOTING
-        elif champion and effect == f"stop version {champion}":
-            is_right = here is State.DRAIN_OLD
-        if not is_right:
+        """Every effect belongs to certain states; above all those that give users the challenger."""
+        found = self._homes(params).get(effect, frozenset())
+        takes_all = effect.startswith("route champion, ")  # in a hold, whoever is up
+        if self.position.state not in (found | {State.HOLD} if takes_all else found):
             raise ValueError(f"{effect!r} does not belong to {self.position}")
         self.effects.append(effect)
 
-    def _close(self, line: dict[str, Any]) -> None:
-        if _OUTCOMES.get(line["outcome"]) is not self.position.state:
-            raise ValueError(f"the outcome is said to be {line['outcome']}, but the promotion is in {self.position}")
+    def _homes(self, params: PromoteParams) -> dict[str, frozenset[State]]:
+        challenger, champion = self._contenders
+        share = params.canary_steps[self.position.step] / 100
+        homes = {
+            f"start version {challenger}": {State.STAGING, State.DRAIN_OLD},
+            f"stop version {challenger}": {State.ROLLING_BACK},
+            f"enthrone version {challenger}": {State.PROMOTING},
+            f"route champion, champion {challenger}": {State.PROMOTING, State.BAKE, State.DRAIN_OLD},
+        }
+        if not champion:
+            homes |= {"route champion, champion none": {State.ROLLING_BACK}, "enthrone nobody": {State.ROLLING_BACK}}
+        else:
+            homes |= {
+                f"start version {champion}": {State.STAGING, State.ROLLING_BACK, State.HOLD},
+                f"stop version {champion}": {State.DRAIN_OLD},
+                f"enthrone version {champion}": {State.ROLLING_BACK},
+                f"route champion, champion {champion}": {State.ROLLING_BACK},
+                f"route shadow, champion {champion}": {State.SHADOW},
+                f"route canary {share:.0%}, champion {champion}": {State.CANARY},
+            }
+        return {effect: frozenset(states) for effect, states in homes.items()}
+
+    def _require(self, holds: bool, said: str) -> None:
+        if not holds:
+            raise ValueError(f"{said}, but the promotion is in {self.position}")
 
 
 def compare_with_journal(opened: dict[str, Any], walk: Walk, journal: JournalView) -> str | None:
@@ -150,6 +173,10 @@ def compare_with_journal(opened: dict[str, Any], walk: Walk, journal: JournalVie
         missing = ours == journal.transitions[: len(ours)]
         what = f"goes on to {journal.transitions[len(ours)][0]}" if missing else "has other transitions"
         return f"the record does not tell all: the journal {what}"
+    entered = {state for state, step, event, _ in ours if event == Event.ADVANCE and not step}
+    for one in journal.approvals:
+        if not one.agreed and one.gate in entered:
+            return f"it entered {one.gate}, to which {one.who} did not agree"
     if entry.closed_at is None:
         return None  # it goes on: what was written since the journal was read is not in it
     if ours != journal.transitions:

@@ -26,13 +26,22 @@ class Witness:
         self._thinning = Thinning(params.thin_s)
 
     def recall(self, strict: bool) -> None:
-        """Take the evidence from the record. Raises ProjectError when it is damaged, unless not `strict`."""
+        """Take the evidence from the record.
+
+        Raises:
+            ProjectError: It is damaged, or judged by other rules, unless not `strict`.
+        """
         try:
             replay = replay_record(self._effects.record.path)
+            replay.require_same_rules()
             self.evidence, self.harm = replay.evidence, replay.harm
         except ProjectError:
             if strict:
                 raise
+        except ValueError as error:
+            if strict:
+                remedy = "Go on with the version that began it, or give it up: tca promotion abort"
+                raise ProjectError(f"the promotion cannot go on here: {error}", remedy) from None
 
     def enter_state(self) -> None:
         """Begin to count towards the minimum of a state; a line of kind state tells a reader of the record so."""

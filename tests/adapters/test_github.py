@@ -76,6 +76,14 @@ def test_a_second_comment_takes_the_place_of_the_first(github: GitHub) -> None:
     assert github.comments[151]["body"] == "<!-- tca-other -->\nother"
 
 
+def test_a_comment_of_a_person_is_left_alone_whatever_it_begins_with(github: GitHub) -> None:
+    person = {"id": 1, "body": "<!-- tca-diff -->\nmine", "html_url": "x", "user": {"type": "User"}}
+    gone = {"id": 2, "body": "talk", "html_url": "x", "user": None}
+    github.comments = [person, gone]
+    keep_comment(workflow(github), 12, "tca-diff", "figures")
+    assert [one["body"] for one in github.comments] == [person["body"], "talk", "<!-- tca-diff -->\nfigures"]
+
+
 def test_a_comment_that_is_too_long_is_cut_with_all_folds_closed(github: GitHub) -> None:
     keep_comment(workflow(github), 12, "m", "<details><summary>s</summary>\n\n" + "| a | b |\n" * 20_000 + "</details>")
     body = github.comments[0]["body"]

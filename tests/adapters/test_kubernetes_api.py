@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import httpx
 import pytest
 
 from flows.adapters.kubernetes_api import DEPLOYMENTS, HTTP_ROUTES, PODS, SERVICES, Resource, StaleObject
@@ -84,6 +85,30 @@ def test_an_overloaded_server_is_asked_again_a_few_times(stage: Stage, code: int
         stage.cluster.get(SERVICES, "one")
 
 
+def test_a_server_that_says_when_to_come_again_is_left_alone_till_then(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    answers = [httpx.Response(429, headers={"retry-after": after}) for after in ("1", "3600")]
+    cluster = stage.cluster
+    monkeypatch.setattr("flows.adapters.kubernetes_api.time.sleep", slept.append)
+    request = httpx.Request("GET", "http://127.0.0.1")
+    answers.append(httpx.Response(200, json={"kind": "Service"}, request=request))
+    monkeypatch.setattr(cluster._client, "request", lambda *_, **__: answers.pop(0))
+    assert cluster.get(SERVICES, "one") == {"kind": "Service"}
+    assert slept == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("body", ["<html>log in</html>", "[1]"])
+def test_an_answer_that_is_no_object_is_nobody_of_kubernetes(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, body: str
+) -> None:
+    reply = httpx.Response(200, text=body, request=httpx.Request("GET", "http://127.0.0.1/x"))
+    monkeypatch.setattr(stage.cluster._client, "request", lambda *_, **__: reply)
+    with pytest.raises(ServiceError, match="no API server of Kubernetes answers GET /x"):
+        stage.cluster.get(SERVICES, "one")
+
+
 def test_a_server_that_is_gone_is_named_with_what_to_try(stage: Stage) -> None:
     stage.api.close()
     with pytest.raises(ServiceError, match="does not answer at http://127.0.0.1.*kubectl cluster-info"):
@@ -152,6 +177,20 @@ def test_a_watch_from_too_long_ago_begins_with_a_look(stage: Stage, in_stream: b
 
     stage.api.plan("watch", "httproutes", meanwhile=compact)
     assert hostnames_are(stage, ["a.example"], 20.0)
+
+
+@pytest.mark.parametrize("code", [410, 429, 503])
+def test_a_watch_that_is_refused_again_and_again_ends_in_time_and_asks_in_peace(stage: Stage, code: int) -> None:
+    stage.api.plan("watch", "httproutes", code=code, times=10**9)
+    assert not hostnames_are(stage, ["never.example"], 1.0)
+    assert len(stage.api.calls) < 20
+
+
+def test_a_watch_goes_on_after_overload(stage: Stage) -> None:
+    stage.api.plan("watch", "httproutes", code=503, times=2)
+    thread = later(stage, "a.example")
+    assert hostnames_are(stage, ["a.example"], 20.0)
+    thread.join()
 
 
 def test_a_bookmark_keeps_a_quiet_watch_from_growing_too_old(stage: Stage) -> None:

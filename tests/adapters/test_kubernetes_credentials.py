@@ -24,6 +24,7 @@ from cryptography.x509.oid import NameOID
 from flows.adapters.kubernetes_api import SERVICES, Cluster
 from flows.adapters.kubernetes_credentials import Access, find_access, kubeconfig_access, pod_access
 from flows.errors import InputError, ServiceError
+from tests.adapters.kubernetes_server import NAMESPACE, ApiServer
 
 
 class Authority:
@@ -206,6 +207,21 @@ def test_a_credential_plugin_is_asked_again_when_its_token_expires(
     assert (access.token() == access.token()) == kept
 
 
+def test_a_credential_plugin_is_asked_again_when_its_token_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "plugin.py").write_text(PLUGIN, encoding="utf-8")
+    plugin = {
+        "command": sys.executable,
+        "args": [str(tmp_path / "plugin.py"), str(tmp_path / "count"), "2999-01-01T00:00:00Z"],
+        "env": [{"name": "WHO", "value": "me"}],
+    }
+    api = ApiServer()
+    api.roles["me-2"] = [{"apiGroups": [""], "resources": ["services"], "verbs": ["get"]}]
+    cluster = Cluster(kubeconfig_access([write(tmp_path, api.url, {"exec": plugin})], namespace=NAMESPACE))
+    assert cluster.get(SERVICES, "any") is None
+    assert (tmp_path / "count").read_text() == "2"
+    api.close()
+
+
 def test_a_credential_plugin_with_a_certificate(server: str, authority: Authority, tmp_path: Path) -> None:
     certificate, key = (one.decode() for one in authority.client)
     status = {"clientCertificateData": certificate, "clientKeyData": key}
@@ -235,6 +251,18 @@ def test_of_several_files_the_first_counts_and_a_context_can_be_chosen(tmp_path:
     assert (there.server, there.namespace, there.tls, there.token()) == ("http://127.0.0.1:3", "default", False, "a")
 
 
+def test_paths_are_relative_to_the_file_that_names_them(server: str, authority: Authority, tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("first", "second")]
+    for folder in folders:
+        folder.mkdir()
+    content = yaml.safe_load(write(folders[0], "http://127.0.0.1:1", {}).read_text(encoding="utf-8"))
+    (folders[0] / "config").write_text(yaml.safe_dump({**content, "users": [], "clusters": []}), encoding="utf-8")
+    (folders[1] / "token").write_text("kept\n", encoding="ascii")
+    (folders[1] / "ca.pem").write_bytes(authority.certificate)
+    write(folders[1], server, {"tokenFile": "token"}, **{"certificate-authority": "ca.pem"})
+    assert who(kubeconfig_access([folder / "config" for folder in folders])) == ([], "Bearer kept")
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
@@ -242,6 +270,7 @@ def test_of_several_files_the_first_counts_and_a_context_can_be_chosen(tmp_path:
         ({"current-context": "gone"}, "has no context 'gone'.*Expected one of: here"),
         ({"clusters": []}, "has no cluster 'one'"),
         ({"users": [{"name": "me", "user": {"auth-provider": {"name": "oidc"}}}]}, "auth-provider"),
+        ({"users": [{"name": "me", "user": {"token": "a", "as": "nobody"}}]}, "user me .* has as.*Expected a token"),
         ({"clusters": [{"name": "one", "cluster": {"server": "tcp://x"}}]}, "Expected https://HOST:PORT"),
         ({"kind": "Secret"}, "is not a kubeconfig"),
         (

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from bentos.router.routing import Snapshot
+from flows.adapters import kubernetes_gateway
 from flows.adapters.fake_traffic import FakeRegistry
 from flows.adapters.kubernetes_gateway import is_unsettled
 from flows.adapters.kubernetes_traffic import KubernetesTraffic
@@ -265,6 +266,26 @@ def test_going_back_reaches_the_gateway_although_the_router_is_away(street: Stre
     assert is_unsettled(traffic.routing())
     traffic.route(back)
     assert traffic.routing() == back
+
+
+def test_going_back_reaches_the_router_although_no_gateway_takes_it(
+    street: Street, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traffic = street.traffic(50)
+    champion, challenger = traffic.ensure_champion("1", A), traffic.start("2", B)
+    canary = Snapshot(
+        epoch=2, generation=1, mode="canary", share=0.5, promotion=1, champion=champion, candidate=challenger
+    )
+    traffic.route(canary)
+    monkeypatch.setattr(kubernetes_gateway, "_ACKNOWLEDGED_WITHIN_S", 0.3)
+    street.stage.node.accepts = "False"
+    back = canary.model_copy(update={"generation": 2, "mode": "champion", "share": 0.0, "candidate": None})
+    with pytest.raises(ServiceError, match="refused by gateway cameras"):
+        traffic.route(back)
+    assert street.traffic(100).routing() == back
+    ahead = canary.model_copy(update={"generation": 3})
+    with pytest.raises(ServiceError, match="refused by gateway cameras"):
+        traffic.route(ahead)  # the router first
 
 
 def test_a_stale_controller_is_refused_by_router_and_gateway(street: Street) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.adapters.kubernetes_versions import read_template
+from flows.adapters.kubernetes_versions import is_version_name, read_template
+from flows.adapters.local_traffic import service_name
 from flows.errors import Conflict, InputError, ServiceError
 from tests.adapters.kubernetes_node import wait_for
 from tests.adapters.kubernetes_stage import TEMPLATE, A, B, Stage
@@ -84,6 +85,18 @@ def test_stopped_it_is_gone_with_its_service_and_can_be_started_again(stage: Sta
     assert stage.versions.find("1", A) == again
 
 
+def test_a_deployment_of_that_name_which_is_not_the_version_is_not_deleted_either(stage: Stage) -> None:
+    """Scaled to zero it is not found as running, but it is somebody's all the same."""
+    backend = stage.versions.start("1", A)
+    stage.api.edit("deployments", "detector-1-aaaaaa", lambda one: one["metadata"].update(annotations={}))
+    stage.api.edit("deployments", "detector-1-aaaaaa", lambda one: one["spec"].update(replicas=0))
+    with pytest.raises(ServiceError, match="holds version None"):
+        stage.versions.stop(backend, 1.0)
+    found = stage.api.read("deployments", "detector-1-aaaaaa")
+    assert found is not None
+    assert "deletionTimestamp" not in found["metadata"]
+
+
 def test_a_start_waits_for_a_namesake_that_is_being_deleted(stage: Stage) -> None:
     backend = stage.versions.start("1", A)
     wait_for(lambda: stage.versions.is_ready(backend))
@@ -139,8 +152,12 @@ def test_all_replicas_are_waited_for_at_the_start_and_one_is_enough_later(stage:
 
 
 def test_a_version_that_makes_no_name_is_refused(stage: Stage) -> None:
-    with pytest.raises(InputError, match="Expected lower-case"):
-        stage.versions.start("V_1", A)
+    for version in ("V_1", "-1", "1" * 48):
+        with pytest.raises(InputError, match="lower-case"):
+            stage.versions.start(version, A)
+    stage.node.close()
+    longest = stage.versions.start("1" * 47, A)
+    assert is_version_name(service_name(longest.version, longest.digest))
 
 
 @pytest.mark.parametrize(

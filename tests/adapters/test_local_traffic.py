@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from bentos.router.routing import Backend, Snapshot
-from flows.adapters import local_traffic
+from flows.adapters import router_admin
 from flows.adapters.fake_traffic import FakeRegistry
 from flows.adapters.local_traffic import LocalTraffic, service_name
 from flows.adapters.processes import find_free_port, is_alive, read_services, spawn, stop
@@ -163,7 +163,7 @@ def test_the_routers_refusals_have_names(street: Street) -> None:
 
 
 def test_without_a_router_there_is_a_clear_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_traffic, "ROUTER_PATIENCE_S", 0.0)
+    monkeypatch.setattr(router_admin, "PATIENCE_S", 0.0)
     traffic = LocalTraffic(tmp_path, "http://127.0.0.1:9", tmp_path, lambda version, port: ([], {}))
     with pytest.raises(ServiceError, match="tca serve"):
         traffic.routing()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -76,6 +78,39 @@ def test_each_step_back_goes_further_back(registry: Registry, tmp_path: Path) ->
     assert champion is not None
     assert champion.version == "1"
     assert registry.by_alias(PREVIOUS) is None
+
+
+def test_killed_on_the_way_back_it_is_still_the_way_back(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two, three = (register(registry, tmp_path / "package", letter * 64) for letter in "abc")
+    for version in (one, two, three):
+        registry.set_champion(version.version, version.digest)
+    calls = itertools.count(1)
+    for name in ("set_registered_model_alias", "delete_registered_model_alias"):
+        done = getattr(registry._client, name)
+
+        def killed(*given: str, done: Callable[..., object] = done) -> None:
+            done(*given)
+            if next(calls) == 1:
+                raise OSError("killed")
+
+        monkeypatch.setattr(registry._client, name, killed)
+    with pytest.raises(OutsideError, match="killed"):
+        registry.set_champion(two.version, two.digest)
+    registry.set_champion(two.version, two.digest)
+    champion, previous = registry.reigning(), registry.by_alias(PREVIOUS)
+    assert champion is not None
+    assert previous is not None
+    assert (champion.version, previous.version) == ("2", "1")
+
+
+def test_nobody_reigns_again(registry: Registry, tmp_path: Path) -> None:
+    version = register(registry, tmp_path / "package", "a" * 64)
+    registry.set_champion(version.version, version.digest)
+    for _ in range(2):
+        registry.clear_champion()
+        assert registry.reigning() is None
 
 
 def test_a_failed_run_leaves_no_version(registry: Registry) -> None:

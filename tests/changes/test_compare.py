@@ -50,6 +50,12 @@ def test_the_sentence_names_the_figure_and_what_may_have_moved_it() -> None:
     )
 
 
+def test_a_param_is_compared_as_it_is_written() -> None:
+    before = {"a": 1, "b": float("nan"), "c": "0.5", "d": [1, 2]}
+    found = list(compare_params(before, {"a": True, "b": float("nan"), "c": 0.5, "d": [1, 2]}))
+    assert [(one.key, one.before, one.after) for one in found] == [("a", "1", "true"), ("c", "'0.5'", "0.5")]
+
+
 def test_without_reports_of_the_earlier_side_nothing_is_claimed() -> None:
     found = compare_states(state(), state(reports=evaluated(0.4)), {})
     assert found.sentence.startswith("mAP50-95 .400 [.380, .420], nothing to compare it with; neither params")

@@ -40,6 +40,11 @@ def test_values_are_written_for_people(value: Any, form: Any, text: str | None) 
     assert write_value(value, form) == text
 
 
+def test_a_change_that_is_too_small_to_be_written_is_neither_better_nor_worse() -> None:
+    (row,) = compare_figures("evaluate", evaluation(0.4), evaluation(0.40004))
+    assert (row.change_text, row.direction) == ("+.000", None)
+
+
 def test_the_largest_loss_of_a_part_comes_first_and_signs_have_a_direction() -> None:
     parts = [
         {"figure": {"kind": "slice", "name": name, "challenger": estimate(value)}}

@@ -8,7 +8,7 @@ import pytest
 
 from flows.adapters.registry import ModelVersion
 from flows.ci import candidate
-from flows.ci.candidate import require_challenger
+from flows.ci.candidate import require_challenger, require_digest
 from flows.errors import GateRefused, ProjectError, TcaError
 from flows.settings import Project
 
@@ -20,7 +20,7 @@ class FakeRegistry:
     """As much of a registry as is asked: versions, and who reigns and who challenges."""
 
     digests: dict[str, str] = field(default_factory=lambda: {"1": OTHER, "2": OURS})
-    champion: str | None = "1"
+    reigns: str | None = "1"
     challenger: str | None = "2"
     agrees_with_git: bool = True
 
@@ -34,7 +34,10 @@ class FakeRegistry:
     def reigning(self) -> ModelVersion | None:
         if not self.agrees_with_git:
             raise ProjectError("champion.json names version 9, but the registry has version 1")
-        return next((one for one in self.versions() if one.version == self.champion), None)
+        return self.champion()
+
+    def champion(self) -> ModelVersion | None:
+        return next((one for one in self.versions() if one.version == self.reigns), None)
 
 
 @pytest.fixture
@@ -56,10 +59,10 @@ def ask(
     ("registry", "state"),
     [
         (FakeRegistry(), "challenger"),
-        (FakeRegistry(champion=None), "challenger"),
+        (FakeRegistry(reigns=None), "challenger"),
         # The same tag again, after it was promoted.
-        (FakeRegistry(champion="2"), "champion"),
-        (FakeRegistry(champion="2", challenger=None), "champion"),
+        (FakeRegistry(reigns="2"), "champion"),
+        (FakeRegistry(reigns="2", challenger=None), "champion"),
     ],
 )
 def test_the_model_of_the_commit_may_be_promoted_or_reigns(
@@ -73,7 +76,7 @@ def test_the_model_of_the_commit_may_be_promoted_or_reigns(
     [
         (FakeRegistry(), {"train": ["data modified"]}, GateRefused, r"not true of this tree: train \(data modified\)"),
         (
-            FakeRegistry(challenger="1", champion=None),
+            FakeRegistry(challenger="1", reigns=None),
             {},
             GateRefused,
             "names version 2, but the challenger is version 1",
@@ -93,6 +96,19 @@ def test_anything_else_is_refused(
 ) -> None:
     with pytest.raises(error, match=said):
         ask(monkeypatch, project, registry, stale)
+
+
+def test_a_challenger_that_came_after_the_check_is_not_promoted_in_its_place(
+    monkeypatch: pytest.MonkeyPatch, project: Project
+) -> None:
+    registry = FakeRegistry()
+    monkeypatch.setattr(candidate, "registry_of", lambda _: registry)
+    require_digest(project, OURS)
+    registry.digests["3"], registry.challenger = "c" * 64, "3"
+    with pytest.raises(GateRefused, match="asked for is the digest aaaaaaaaaaaa, but the challenger is version 3"):
+        require_digest(project, OURS)
+    registry.reigns = "2"
+    require_digest(project, OURS)  # the job is run again after it has promoted
 
 
 def test_without_the_package_report_nobody_knows_which_model(monkeypatch: pytest.MonkeyPatch, project: Project) -> None:

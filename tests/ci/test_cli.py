@@ -10,8 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.adapters.registry import ModelVersion
-from flows.ci import telling
+from flows.ci import candidate, telling
 from flows.cli import app, verbs
+from flows.errors import GateRefused
 from flows.params_file import apply_overrides
 from tests.adapters.github_server import running_github
 from tests.ci.test_telling import report
@@ -53,6 +54,15 @@ def test_a_job_ends_well_where_it_promoted_or_a_person_must_agree(
     assert "version 2 held" in done.output
 
 
+def test_another_challenger_than_that_of_the_digest_is_refused_before_anything_is_done(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(candidate, "registry_of", lambda _: Reigning())
+    monkeypatch.setattr(verbs, "run_flow", lambda *_, **__: pytest.fail("it was run"))
+    done = CliRunner().invoke(app, ["ci", "promote", "--digest", "a" * 64])
+    assert isinstance(done.exception, GateRefused)
+
+
 @pytest.mark.parametrize("ending", [2, 3, 130])
 def test_what_never_came_to_a_verdict_keeps_its_exit_code(
     project: Path, monkeypatch: pytest.MonkeyPatch, ending: int
@@ -86,6 +96,9 @@ class Reigning:
 
     def champion(self) -> ModelVersion:
         return ModelVersion("2", "b" * 64, "", {})
+
+    def by_alias(self, _: str) -> ModelVersion:
+        return self.champion()
 
 
 def test_the_throne_is_written_here_and_proposed_on_github(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

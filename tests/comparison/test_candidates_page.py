@@ -66,6 +66,14 @@ def test_what_was_not_measured_is_not_drawn(scene, params) -> None:
     assert "Square: the champion" not in first
 
 
+def test_the_line_is_that_of_the_goal(scene, params) -> None:
+    assert "Dashed line: what may be lost." in candidates_page(judged(scene, params))
+    better = params.model_copy(update={"goal": "superior", "margin": 0.02})
+    html = candidates_page(judged(scene, better))
+    assert html.count("ashed line: what must be won.") == 2
+    assert ".020" in {text.text for text in drawings(html)["differences of mAP50-95 with intervals"].iter("text")}
+
+
 def test_a_lost_comparison_offers_no_next_step(scene, params) -> None:
     report = judged(scene, params).model_copy(update={"passed": False})
     assert "Next:" not in candidates_page(report, dict.fromkeys(NAMES, "tca promote"))

@@ -224,6 +224,7 @@ def timed(new_ms: float, old_ms: float | None = None, num: int = 120) -> EngineL
         (timed(60.0, 59.0), "inconclusive", "may be too slow"),
         (timed(20.0, 19.0, num=20), "insufficient", "20 frames are too few"),
         (timed(40.0, 20.0, num=20), "failed", "too slow"),
+        (timed(40.0), "inconclusive", "may be too slow (the median is 40.0 ms: was the machine busy?)"),
     ],
 )
 def test_latency(latency: EngineLatency | None, state: str, words: str, params) -> None:

@@ -181,6 +181,17 @@ def test_blocks_of_time_are_the_unit_of_few_cameras(make_truth, make_predictions
     assert compare(truth, *models, longer, served_conf=0.25, seed=0).num_units == 8
 
 
+def test_each_model_is_scored_at_its_own_confidence(scene, params) -> None:
+    truth, good, fair = scene
+    report = compare(truth, good, fair, params, served_conf=0.5, champion_conf=0.25, seed=0)
+    alone = compare(truth, fair, None, params, served_conf=0.25, seed=0)
+    assert report.champion.figures.recall == alone.challenger.figures.recall
+    assert report.champion.calibration == alone.challenger.calibration
+    other = compare(truth, good, fair, params, served_conf=0.5, seed=0)
+    assert other.champion.figures.recall.value < report.champion.figures.recall.value
+    assert (report.thresholds.champion_conf, other.thresholds.champion_conf) == (0.25, None)
+
+
 def test_a_report_of_before_the_gates_can_be_read(scene, params) -> None:
     truth, good, fair = scene
     report = compare(truth, good, fair, params, served_conf=0.25, seed=0)

@@ -70,6 +70,14 @@ def test_page_says_verdict_and_gates_first_and_draws_all_that_was_measured(scene
     assert not re.search(r"""(src|href)=["']?http""", html)
 
 
+@pytest.mark.parametrize(("goal", "state"), [("non-inferior", "non-inferior"), ("superior", "failed")])
+def test_the_whole_is_marked_by_the_goal(scene, params, goal: str, state: str) -> None:
+    """The very same model is not worse, and not better."""
+    truth, new, _ = scene
+    report = compare(truth, new, new, params.model_copy(update={"goal": goal}), served_conf=0.25, seed=0)
+    assert f"<title>overall: {state}</title>" in evaluation_page(report)
+
+
 def test_every_link_of_the_contents_leads_somewhere(scene, params) -> None:
     html = evaluation_page(compare(*scene, params, served_conf=0.25, seed=0))
     anchors = re.findall(r'href="#([^"]+)"', html)
@@ -125,7 +133,7 @@ def test_a_matrix_has_the_classes_that_occur_and_gives_way_where_they_are_many(s
 def test_gallery_shows_both_models_side_by_side(scene, params) -> None:
     truth, new, old = scene
     report = compare(truth, new, old, params, served_conf=0.25, seed=0)
-    pictures = disagreement_gallery(report.disagreements[:2], truth, new, old, served_conf=0.25, load=jpeg)
+    pictures = disagreement_gallery(report.disagreements[:2], truth, new, old, load=jpeg)
     assert [len(one.data_uris) for one in pictures] == [2, 2]
     assert report.disagreements[0].image in str(pictures[0].caption)
     assert pixels(pictures[0].data_uris[0]).shape == (320, 320, 3)
@@ -139,12 +147,12 @@ def test_gallery_draws_bold_what_the_other_side_lacks_and_says_who_is_right() ->
     new = predictions(["a.jpg"], [boxes], [np.array([0.9, 0.8])], [np.array([0, 0])])
     old = predictions(["a.jpg"], [boxes[:0]], [np.zeros(0)], [np.zeros(0, dtype=np.int64)])
     shown = [Disagreement(image="a.jpg", camera="cam", slice="day", num_boxes=2)]
-    [both] = disagreement_gallery(shown, truth, new, old, served_conf=0.25, load=jpeg)
+    [both] = disagreement_gallery(shown, truth, new, old, load=jpeg)
     assert "only the challenger: 2, of which 1 is labelled; only the champion: none" in str(both.caption)
     blue = [pixels(uri)[:, :, 2] - pixels(uri)[:, :, 0] > 60 for uri in both.data_uris]
     assert blue[0].sum() > 300
     assert blue[1].sum() == 0
-    [alone] = disagreement_gallery(shown, truth, old, None, served_conf=0.25, load=jpeg)
+    [alone] = disagreement_gallery(shown, truth, old, None, load=jpeg)
     assert len(alone.data_uris) == 1
     assert "1 labelled objects missed" in str(alone.caption)
 
@@ -153,4 +161,4 @@ def test_gallery_names_a_frame_that_is_no_image(scene, params) -> None:
     truth, new, _ = scene
     report = compare(truth, new, None, params, served_conf=0.25, seed=0)
     with pytest.raises(DataError, match=re.escape(report.disagreements[0].image)):
-        disagreement_gallery(report.disagreements, truth, new, None, served_conf=0.25, load=lambda _: b"no image")
+        disagreement_gallery(report.disagreements, truth, new, None, load=lambda _: b"no image")

@@ -31,6 +31,17 @@ def test_at_confidence_keeps_equal_and_higher() -> None:
     assert served.offsets.tolist() == [0, 2, 2]
 
 
+def test_detections_are_renumbered_by_name_and_those_of_foreign_classes_go() -> None:
+    boxes = np.arange(12.0).reshape(3, 4)
+    found = predictions(["a", "b"], [boxes[:2], boxes[2:]], [[0.9, 0.8], [0.7]], [[0, 1], [2]])
+    same = found.in_classes((" Bus", "tram", "car"), ("car", "bus"))
+    assert same.class_ids.tolist() == [1, 0]
+    assert same.offsets.tolist() == [0, 1, 2]
+    assert same.boxes_xyxy.tolist() == boxes[[0, 2]].tolist()
+    assert same.scores.tolist() == [0.9, 0.7]
+    assert found.in_classes(("x", "y", "z"), ("x", "y", "z")).digest() == found.digest()
+
+
 def test_image_named_twice_is_refused() -> None:
     with pytest.raises(DataError, match="twice"):
         predictions(["a", "a"], *zip(NOTHING, NOTHING, strict=True))

@@ -12,6 +12,7 @@ from flows.comparison.matching import match_all
 from flows.comparison.predictions import LabelledFrame, ground_truth, predictions
 from flows.comparison.resampling import (
     Estimate,
+    bootstrap_blocks,
     bootstrap_weights,
     holm,
     jackknife,
@@ -171,6 +172,23 @@ def test_bootstrap_draws_whole_units_and_follows_the_seed() -> None:
     assert (weights[:, [0, 2, 3]].sum(axis=1) == 3).all()
     assert (weights == bootstrap_weights(units, 50, 7)).all()
     assert (weights != bootstrap_weights(units, 50, 8)).any()
+
+
+def test_replicates_in_blocks_are_those_of_one_draw_and_progress_is_told(make_truth, make_predictions) -> None:
+    units = np.array([0, 0, 1, 2, -1, 3])
+    drawn = np.random.default_rng(7).multinomial(4, np.full(4, 1 / 4), size=600)
+    blocks = list(bootstrap_blocks(units, 600, 7))
+    assert max(len(block) for block in blocks) < 600
+    assert (np.concatenate(blocks) == np.where(units >= 0, drawn[:, units], 0)).all()
+    truth = make_truth(np.random.default_rng(0), cameras=12, clips=1, frames=1)
+    matches = [match_all(truth, make_predictions(np.random.default_rng(seed), truth)) for seed in (1, 2)]
+    told: list[tuple[int, int]] = []
+    by_camera = unit_of_image(truth, "camera", everywhere(truth), 6)
+    label_swap_p_value(
+        *matches, by_camera, permutations=600, seed=0, progress=lambda done, total, _: told.append((done, total))
+    )
+    assert told[-1] == (600, 600)
+    assert len(told) == len(blocks)
 
 
 def test_percentiles_leave_undefined_replicates_out() -> None:

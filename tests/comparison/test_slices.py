@@ -63,6 +63,17 @@ def test_a_slice_of_few_cameras_takes_finer_units_and_says_so(make_truth, make_p
     assert next((one.unit, one.challenger.num_units) for one in finer if one.name == "day") == ("clip", 4)
 
 
+def test_frames_of_unknown_slice_and_camera_are_no_part(make_truth, make_predictions, params) -> None:
+    rng = np.random.default_rng(0)
+    truth = make_truth(rng)
+    nothing = ("",) * len(truth.images)
+    truth = replace(truth, slices=nothing, cameras=nothing)
+    told: list[int] = []
+    figures = SliceTable(truth, make_predictions(rng, truth), None, params).figures(lambda done, *_: told.append(done))
+    assert {one.kind for one in figures} == {"class", "size"}
+    assert told == list(range(1, len(figures) + 1))
+
+
 @pytest.mark.parametrize(
     ("words", "conditions"),
     [

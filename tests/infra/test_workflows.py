@@ -13,6 +13,7 @@ import typer
 import yaml
 
 from flows.cli import app
+from tests.integration.workflows import holds
 
 UsageError: Any = typer.BadParameter.__base__  # of the Click that Typer carries
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,7 +62,8 @@ def command_of(run: str) -> list[str]:
 @pytest.mark.parametrize(("job", "step"), steps())
 def test_every_step_is_one_command_that_also_runs_here(job: dict[str, Any], step: dict[str, Any]) -> None:
     if "uses" in step:
-        assert re.fullmatch(r"actions/[a-z-]+@v\d+", step["uses"]), "only what GitHub itself maintains"
+        pinned = r"actions/[a-z-]+@[0-9a-f]{40}"
+        assert re.fullmatch(pinned, step["uses"]), "only what GitHub itself maintains, by commit: tags can be moved"
         return
     run = step["run"].strip()
     assert "\n" not in run
@@ -158,6 +160,14 @@ def test_the_token_goes_to_the_one_step_that_needs_it() -> None:
                 assert re.match(r"\.venv/bin/tca ci (comment|token|throne)", step["run"])
 
 
+def test_other_secrets_go_to_single_steps_too_and_no_credentials_stay_in_the_checkout() -> None:
+    for workflow, name, job, content in jobs():
+        assert "secrets." not in str([content.get("env"), job.get("env")]), (workflow, name)
+        for step in job["steps"]:
+            if step.get("uses", "").startswith("actions/checkout@"):
+                assert step["with"]["persist-credentials"] is False, (workflow, name)
+
+
 def test_nobody_but_the_protected_environment_can_sign() -> None:
     for workflow, name, job, content in jobs():
         if "TCA_APPROVAL_PRIVATE_KEY" in yaml.safe_dump([job, content.get("env", {})]):
@@ -193,8 +203,28 @@ def test_nothing_is_promoted_before_the_candidate_was_found_to_be_that_of_the_ta
     assert found["begin"]["needs"] == "candidate"
     assert [step["run"] for step in found["candidate"]["steps"] if step.get("id")] == [".venv/bin/tca ci challenger"]
     assert not any("continue-on-error" in step for job in found.values() for step in job["steps"])
+    for name in ("begin", "go-on"):
+        (step,) = (step for step in found[name]["steps"] if step.get("id") == "promote")
+        assert step["run"].endswith('--digest "$DIGEST"')
+        assert step["env"]["DIGEST"] == "${{ needs.candidate.outputs.digest }}"
     assert found["agree"]["if"] == "needs.begin.outputs.awaits != ''"
     assert "agree" in found["go-on"]["needs"]
+
+
+def test_the_throne_is_proposed_only_by_a_promotion_whose_record_holds() -> None:
+    condition = named("promote.yaml")["jobs"]["throne"]["if"]
+    for before, begin, go_on, expected in (
+        ("promoted", "success", "skipped", True),
+        ("promoted", "failure", "skipped", False),
+        ("held", "success", "success", True),
+        ("held", "success", "failure", False),
+    ):
+        later = "promoted" if go_on != "skipped" else ""
+        needs = {
+            "begin": {"result": begin, "outputs": {"outcome": before}},
+            "go-on": {"result": go_on, "outputs": {"outcome": later}},
+        }
+        assert holds(condition, needs=needs) is expected
 
 
 def test_history_is_there_where_it_is_looked_at() -> None:

@@ -18,7 +18,7 @@ from flows.adapters.processes import find_free_port
 from flows.params_file import apply_overrides
 from tests.adapters.github_server import READS, GitHub, running_github
 from tests.integration.conftest import SMALL
-from tests.integration.workflows import Ran, Runner, holds, outside
+from tests.integration.workflows import Ran, Runner, may_run, needs_of, outside, read_jobs
 from tests.projects import copy_project, run
 
 pytestmark = [pytest.mark.deep, pytest.mark.timeout(1800)]
@@ -49,24 +49,15 @@ class City:
         """All jobs of promote.yaml in their order, as their conditions have it."""
         done: dict[str, Ran] = {}
         known = {"vars": {"TCA_APPROVAL_KEY": f"{self.key}.pub"}, "github": {"token": "token-that-writes"}}
-        for name, condition in CONDITIONS.items():
-            needs = {other: {"outputs": ran.outputs} for other, ran in done.items()}
-            if not all(done[other].passed for other in needs) or not holds(condition, needs=needs):
+        for name, job in read_jobs("promote.yaml").items():
+            needs = {other: done[other].seen for other in needs_of(job) if other in done}
+            if not may_run(job, needs):
                 continue
             secrets = {"TCA_APPROVAL_PRIVATE_KEY": self.key.read_text()} if name == "agree" else {}
             runner = self.hosted if name == "agree" else self.own
             done[name] = runner.job("promote.yaml", name, tag, needs=needs, secrets=secrets, **known)
             assert done[name].passed, done[name].printed
         return done
-
-
-CONDITIONS = {
-    "candidate": "True",
-    "begin": "True",
-    "agree": "needs.begin.outputs.awaits != ''",
-    "go-on": "needs.agree.outputs.token != ''",
-    "throne": "needs.begin.outputs.outcome == 'promoted' || needs.go-on.outputs.outcome == 'promoted'",
-}
 
 
 @pytest.fixture(scope="module")

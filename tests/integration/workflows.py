@@ -26,6 +26,11 @@ class Ran:
     summary: str = ""
     printed: str = ""
 
+    @property
+    def seen(self) -> dict[str, Any]:
+        """What later jobs see of it."""
+        return {"result": "success" if self.passed else "failure", "outputs": self.outputs}
+
 
 @dataclass
 class Runner:
@@ -86,6 +91,24 @@ class Runner:
         ran.summary += files["summary"].read_text()
         ran.printed += f"$ {command}  -> {done.returncode}\n{done.stdout}{done.stderr}\n"
         return done.returncode == 0, dict(line.split("=", 1) for line in files["output"].read_text().splitlines())
+
+
+def read_jobs(workflow: str) -> dict[str, dict[str, Any]]:
+    """The jobs of a workflow in their order."""
+    return dict(yaml.safe_load((ROOT / ".github" / "workflows" / workflow).read_text(encoding="utf-8"))["jobs"])
+
+
+def needs_of(job: Mapping[str, Any]) -> list[str]:
+    """The jobs that one waits for."""
+    needs = job.get("needs", [])
+    return [needs] if isinstance(needs, str) else list(needs)
+
+
+def may_run(job: Mapping[str, Any], needs: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether a job begins, after those of its `needs` that were not skipped."""
+    condition = job.get("if", "True")
+    well = all(needs.get(other, {}).get("result") == "success" for other in needs_of(job))
+    return (well or "always()" in condition) and holds(condition, needs=needs)
 
 
 def fill(text: str, **known: Any) -> str:

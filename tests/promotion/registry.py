@@ -30,6 +30,10 @@ class FileRegistry:
             draft.write_text(text)
             draft.replace(self._folder / f"{name}.json")
 
+    def clear_champion(self) -> None:
+        for name in ("alias", "pointer"):
+            (self._folder / f"{name}.json").unlink(missing_ok=True)
+
     def history(self) -> list[str]:
         """Versions in the order of their enthronements."""
         path = self._folder / "history.jsonl"

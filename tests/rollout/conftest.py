@@ -96,6 +96,7 @@ class Rollout:
                 self.records,
                 on_event=more.pop("on_event", self.events.append),
                 clock=self.clock,
+                **more,
             )
 
     def resume(self, lifts_hold: bool = False) -> PromotionReport:

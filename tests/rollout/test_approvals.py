@@ -112,6 +112,34 @@ def test_nobody_answers_in_time(rollout, make_params, deadline_s: float) -> None
     assert verify_record(one.record, one.view()).passed
 
 
+def test_who_can_answer_at_once_is_asked_even_where_nobody_waits(rollout, make_params) -> None:
+    one = rollout(params=make_params(approval="canary", approval_deadline_s=0.0))
+    report = one.run(on_event=asked_at(one, "CANARY", lambda: one.answer("CANARY", who="ci", token="signed")))
+    assert report.outcome == "promoted"
+
+
+def test_a_refusal_in_the_last_instant(rollout, make_params) -> None:
+    one = rollout(params=make_params(approval="canary"))
+    one.answer_after = []
+
+    def wrap(journal):
+        save_verdict = journal.save_verdict
+
+        def refused(*given) -> None:
+            save_verdict(*given)
+            if not one.answer_after:
+                one.answer_after.append(one.answer("CANARY", agreed=False, who="bert"))
+
+        journal.save_verdict = refused
+        return journal
+
+    report = one.run(wrap=wrap, on_event=asked_at(one, "CANARY", lambda: one.answer("CANARY")))
+    assert report.sentence == "version 2 aborted: bert did not agree to CANARY (in SHADOW)"
+    one.assert_settled_on("1")
+    checked = verify_record(one.record, one.view())
+    assert checked.passed, checked.problem
+
+
 def test_an_answer_may_come_before_the_question(rollout, make_params) -> None:
     one = rollout(params=make_params(approval="promoting"))
     answered = []

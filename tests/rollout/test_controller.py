@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import itertools
 import math
+import os
 
 import pytest
 
 from flows.adapters.fake_traffic import Behaviour, FakeClock
 from flows.errors import Conflict, OutsideError, ProjectError, ServiceError
-from flows.rollout.controller import run_promotion
+from flows.rollout.controller import report_closed, run_promotion
 from flows.rollout.journal import latest_promotions, open_journal
 from flows.rollout.leases import this_process
 from flows.rollout.record import read_record, verify_record
@@ -408,6 +410,83 @@ def test_an_interrupt_gives_users_the_champion(rollout) -> None:
     assert one.run().outcome == "promoted"
 
 
+@pytest.mark.parametrize("number", range(1, 34, 4))
+def test_an_interrupt_while_a_line_is_written(rollout, monkeypatch, number: int) -> None:
+    """A signal is heard when the sync returns: the line is on disk, and nobody has counted it."""
+    one, fsync, num_calls = rollout(), os.fsync, itertools.count(1)
+
+    def interrupted(number_of_file: int) -> None:
+        fsync(number_of_file)
+        if next(num_calls) == number:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("flows.rollout.chain.os.fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        one.run()
+    settled_after_interrupt(one)
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+def test_an_interrupt_right_after_a_move(rollout, number: int) -> None:
+    one, num_calls = rollout(), itertools.count(1)
+
+    def wrap(journal):
+        move = journal.move
+
+        def interrupted(*given) -> None:
+            move(*given)
+            if next(num_calls) == number:
+                raise KeyboardInterrupt
+
+        journal.move = interrupted
+        return journal
+
+    with pytest.raises(KeyboardInterrupt):
+        one.run(wrap=wrap)
+    settled_after_interrupt(one)
+
+
+def settled_after_interrupt(one) -> None:
+    last = latest_promotions(one.journal_path, 1)[0]
+    assert last["state"] in ("IDLE", "HOLD", "DRAIN_OLD", "DONE")
+    if last["state"] == "HOLD":
+        assert one.routed()[2] == "champion", "nobody watches"
+        assert one.traffic.snapshot.share == 0.0
+    if not last["closed"]:
+        assert one.run().outcome == "promoted"
+    one.assert_settled_on("2")
+    checked = verify_record(one.record, one.view())
+    assert checked.passed, checked.problem
+
+
+@pytest.mark.parametrize("fault", ["abort", "death"])
+def test_a_first_champion_that_is_taken_back_does_not_reign(rollout, fault: str) -> None:
+    one = rollout(has_champion=False)
+
+    def wrap(journal):
+        complete = journal.complete
+
+        def struck(*given) -> None:
+            complete(*given)
+            if given[2] == "enthrone version 2" and fault == "abort":
+                journal.request_abort(1, "wrong camera")
+            elif given[2] == "enthrone version 2":
+                one.traffic.kill("2")
+                raise OutsideError("the machine went down")
+
+        journal.complete = struck
+        return journal
+
+    if fault == "death":
+        with pytest.raises(OutsideError):
+            one.run(wrap=wrap)
+    report = one.run(wrap=wrap)
+    assert report.outcome == ("rolled_back" if fault == "death" else "aborted")
+    assert (one.reigning(), one.routed()[0]) == (None, None)
+    checked = verify_record(one.record, one.view())
+    assert checked.passed, checked.problem
+
+
 def test_a_full_disk_leaves_traffic_and_state_as_they_are(rollout, monkeypatch) -> None:
     one = rollout()
     opened = []
@@ -455,6 +534,61 @@ def test_a_damaged_record_stops_a_resume_but_not_an_abort(rollout) -> None:
     report = one.abort()
     assert report is not None
     one.assert_settled_on("1")
+
+
+@pytest.mark.parametrize("left", [None, b"", b"half a line"])
+def test_a_lost_record_stops_a_resume_but_not_an_abort(rollout, left: bytes | None) -> None:
+    one = rollout(num_cameras=0)
+    assert one.run().outcome == "held"
+    one.record.unlink() if left is None else one.record.write_bytes(left)
+    with pytest.raises(ProjectError, match=r"no record 1\.jsonl|record 1\.jsonl is empty"):
+        one.run()
+    report = one.abort()
+    assert report is not None
+    assert report.outcome == "aborted"
+    one.assert_settled_on("1")
+
+
+def test_the_record_says_what_was_to_be_noted(rollout) -> None:
+    one = rollout(num_cameras=0)
+    one.run(note="in a drill: fail:1@5")
+    opened = read_record(one.record)[0]
+    assert (opened["note"], opened["sentence"]) == (
+        "in a drill: fail:1@5",
+        "version 2 challenges; in a drill: fail:1@5",
+    )
+    one.run(note="in a drill: slow:9@5")
+    assert [line["note"] for line in read_record(one.record) if "note" in line] == [
+        "in a drill: fail:1@5",
+        "in a drill: slow:9@5",
+    ]
+    assert verify_record(one.record, one.view()).passed
+
+
+def test_how_it_ended_is_told_by_the_next_one(rollout) -> None:
+    """Killed after the journal closed it, before the record did."""
+    one = rollout(Behaviour(from_answer=26, then=SLOW))
+
+    def wrap(journal):
+        move = journal.move
+
+        def killed(*given) -> None:
+            move(*given)
+            if str(given[2]) == "ROLLED_BACK":
+                raise OutsideError("power cut")
+
+        journal.move = killed
+        return journal
+
+    with pytest.raises(OutsideError, match="power cut"):
+        one.run(wrap=wrap)
+    assert read_record(one.record)[-1]["kind"] == "state"
+    with open_journal(one.journal_path) as journal:
+        told = report_closed(journal, 1, one.records, one.clock)
+        again = report_closed(journal, 1, one.records, one.clock)
+    assert (told.outcome, told.lost, told) == ("rolled_back", 0, again)
+    assert [line["kind"] for line in read_record(one.record)].count("closed") == 1
+    assert verify_record(one.record, one.view()).passed
 
 
 def test_params_stay_those_it_began_with(rollout, make_params) -> None:

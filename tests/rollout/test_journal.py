@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flows.errors import Conflict, OutsideError, ProjectError
-from flows.rollout.journal import AbortRequested, Journal, journal_in_memory, latest_promotions, open_journal
+from flows.rollout.journal import AbortRequested, Approval, Journal, journal_in_memory, latest_promotions, open_journal
 from flows.rollout.leases import LeaseHeld, Owner, this_process
 from flows.rollout.states import Position, State
 
@@ -266,6 +266,38 @@ def test_past_the_point_of_no_return_an_abort_is_refused(journal: Journal) -> No
     with pytest.raises(ProjectError, match="cannot be aborted any more.*tca rollback"):
         journal.request_abort(number, "too late")
     journal.move(lease, number, Position(State.DONE), "advance", "", 102.0)
+
+
+@pytest.mark.parametrize("state", [State.DRAIN_OLD, State.ROLLING_BACK])
+def test_what_goes_to_its_end_is_not_held(journal: Journal, state: State) -> None:
+    _, number = in_state(journal, state)
+    with pytest.raises(ProjectError, match=f"cannot be held any more: it is in {state}"):
+        journal.request_hold(number, "fog", 102.0)
+    assert journal.hold_request(number) is None
+
+
+@pytest.mark.parametrize(("state", "gate"), [("CANARY", "CANARY"), ("BAKE", "PROMOTING"), ("ROLLING_BACK", "CANARY")])
+def test_a_refusal_that_comes_too_late_is_refused(journal: Journal, state: str, gate: str) -> None:
+    lease, number = in_state(journal, State(state))
+    with pytest.raises(ProjectError, match=f"is in {state}, where nobody is asked"):
+        journal.approve(number, Approval(gate, False, "anna", "cli", None, 102.0))
+    if state != "ROLLING_BACK":
+        held = Position(State.HOLD, held_from=Position(State(state)))
+        journal.move(lease, number, held, "hold", "fog", 103.0)
+        with pytest.raises(ProjectError, match=f"is in {state}, where nobody is asked"):
+            journal.approve(number, Approval(gate, False, "anna", "cli", None, 104.0))
+    agreement = Approval(gate, True, "ci", "token", "of a job that runs again", 105.0)
+    journal.approve(number, agreement)
+    assert journal.approvals(number) == [agreement]
+
+
+def test_no_advance_passes_a_refusal_that_came_first(journal: Journal) -> None:
+    lease, number = in_state(journal, State.SHADOW)
+    journal.approve(number, Approval("CANARY", True, "anna", "cli", None, 102.0))
+    journal.approve(number, Approval("CANARY", False, "bert", "cli", None, 103.0))
+    with pytest.raises(AbortRequested, match="bert did not agree to CANARY"):
+        journal.move(lease, number, Position(State.CANARY), "advance", "", 104.0)
+    assert journal.read(number).position == Position(State.SHADOW)
 
 
 def test_a_rollback_goes_to_its_end_whoever_asks_for_an_abort(journal: Journal) -> None:

@@ -80,6 +80,22 @@ def test_an_occasional_slow_frame_too_many_in_the_bake_waits(params) -> None:
     assert judged(params, BAKE, frames(BAKE, 19) + slow).decision == "advance"
 
 
+def test_nobody_advances_while_the_frames_so_far_speak_for_harm(params) -> None:
+    slow = [replace(one, latency_ms=200.0) if one.seq % 6 == 1 else one for one in frames(SHADOW, 24)]
+    verdict = judged(params, SHADOW, slow)
+    assert verdict.decision == "wait"
+    assert verdict.reasons[0].startswith("it leans to harm: latency: 16.7% of 24 frames")
+    assert judged(params, SHADOW, slow, LATE).decision == "hold"
+
+
+def test_boxes_found_in_the_shadow_are_no_excuse_for_none_in_the_canary(params) -> None:
+    shadow = enter_state(add_samples(no_evidence(params), frames(SHADOW, 400, agreement=1.0), "shadow", params))
+    evidence = add_samples(shadow, frames(FIRST, 8, agreement=0.0), "canary", params)
+    verdict = judge(evidence, params, FIRST, FINE)
+    assert verdict.decision == "wait"
+    assert "agreement: mean 0.000 over 8 pairs" in verdict.reasons[0]
+
+
 def test_evidence_of_earlier_states_still_counts_against(params) -> None:
     evidence = enter_state(add_samples(no_evidence(params), frames(SHADOW, 30, latency_ms=200.0), "shadow", params))
     assert judge(evidence, params, FIRST, FINE).decision == "rollback"

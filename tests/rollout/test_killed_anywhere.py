@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from flows.adapters.fake_traffic import Behaviour
 from flows.errors import TcaError
+from flows.rollout.journal import latest_promotions
 from flows.rollout.record import verify_record
 
 JOURNAL = ("open_promotion", "move", "intend", "complete", "save_verdict")
 TRAFFIC = ("start", "route", "stop")
-REGISTRY = ("set_champion",)
+REGISTRY = ("set_champion", "clear_champion")
 LATER_S = 31.0  # the lease of the dead has expired
 
 
@@ -114,15 +115,33 @@ def test_killed_at_any_moment(rollout, ram_folder: Path, kind: str) -> None:
             assert final == outcome, f"killed at moment {moment}"
             one.assert_settled_on(reigns)
             assert_users_are_served(one)
-            checked = verify_record(one.record)
+            checked = verify_record(one.record, one.view())
             assert checked.passed, f"killed at moment {moment}: {checked.problem}"
         moment += 1
     assert moment > 50
 
 
-def _is_open(one) -> bool:
-    from flows.rollout.journal import latest_promotions
+def test_a_first_champion_killed_at_any_moment(rollout, ram_folder: Path) -> None:
+    """With the machine, so that the challenger is gone as well: it reigns and runs, or neither."""
+    moment, report, num_taken_back = 0, None, 0
+    while report is None:
+        one = rollout(has_champion=False)
+        one.folder = ram_folder / str(moment)
+        report, _ = run_until(one, moment)
+        if report is None:
+            one.traffic.kill("2")
+            one.clock.sleep(LATER_S)
+            if not latest_promotions(one.journal_path, 1) or _is_open(one):
+                outcome = one.run().outcome
+                num_taken_back += outcome == "rolled_back"
+                assert one.reigning() == ("2" if outcome == "promoted" else None), f"killed at moment {moment}"
+            checked = verify_record(one.record, one.view())
+            assert checked.passed, f"killed at moment {moment}: {checked.problem}"
+        moment += 1
+    assert num_taken_back > 5
 
+
+def _is_open(one) -> bool:
     return not latest_promotions(one.journal_path, 1)[0]["closed"]
 
 

@@ -25,6 +25,12 @@ def test_few_latencies_bound_a_percentile_from_below_only() -> None:
     assert high is None
 
 
+def test_latencies_that_are_all_alike_bound_the_percentile_from_above_too() -> None:
+    low, high = Latencies().plus([50.0] * 500).interval_ms(0.95, 0.05)
+    assert low is None
+    assert high == pytest.approx(50.0, rel=0.03)
+
+
 def test_the_interval_closes_in_on_the_percentile() -> None:
     latencies_ms = np.random.default_rng(3).lognormal(4, 0.5, 20_000)
     expected = float(np.quantile(latencies_ms, 0.95))

@@ -52,6 +52,9 @@ BROKEN = [
     {"candidate": arm("2", latency_ms=math.nan)},
     {"candidate": arm("2", latency_ms=-1.0)},
     {"candidate": arm("2", latency_ms="30")},
+    {"candidate": arm("2", latency_ms=0.004)},  # seconds
+    {"candidate": arm("2", latency_ms=10**400)},
+    {"time": 10**400},
     {"candidate": arm("2", status=None)},
     {"candidate": arm("2", status=True)},
     {"candidate": arm("2", detections=None)},
@@ -74,7 +77,7 @@ BROKEN = [
 def test_what_is_missing_nan_or_misnamed_is_unusable_never_good(changes: dict[str, Any]) -> None:
     reading = read(entry(**changes))
     assert reading.samples == ()
-    assert (reading.num_frames, reading.num_unusable) == (1, 1)
+    assert (reading.num_frames, reading.num_asked, reading.num_unusable) == (1, 1, 1)
 
 
 FAILED = arm("2", status=500, error="status 500", latency_ms=None)
@@ -118,6 +121,15 @@ def test_what_says_nothing_about_the_challenger_is_not_judged(changes: dict[str,
     assert (reading.samples, reading.num_unusable, reading.num_frames) == ((), 0, 1)
 
 
+def test_a_canary_is_not_judged_on_cameras_of_the_champion() -> None:
+    failed = arm("1", status=500)
+    stands_in = entry(mode="canary", champion=failed, served_by="candidate", fallback=True)
+    assert (read(stands_in).samples, read(stands_in).outcomes) == ((), ((False, True),))
+    own = entry(mode="canary", candidate=FAILED, served_by="champion", fallback=True)
+    assert [sample.failed for sample in read(own, entry(mode="canary", served_by="candidate")).samples] == [True, False]
+    assert read(entry(mode="canary", candidate=None)).num_asked == 0
+
+
 def test_a_client_that_sends_too_much_harms_no_challenger() -> None:
     limited = entry(candidate=arm("2", status=429), champion=None, served_by="candidate")
     reading = read(*[limited] * 50)
@@ -150,17 +162,40 @@ def test_another_kind_of_page_is_refused(page) -> None:
 
 
 def test_thinning_keeps_a_frame_per_camera_and_period_but_every_outcome() -> None:
-    entries = [entry(time=1000 + t / 10, camera=camera) for t in range(20) for camera in ("cam1", "cam2")]
+    entries = [entry(time=1000 + t / 10, camera=camera) for t in range(40) for camera in ("cam1", "cam2")]
     reading = read(*entries, period_s=0.5)
-    assert len(reading.samples) == 2 * 4
-    assert len(reading.outcomes) == 40
+    assert len(reading.samples) == 2 * 4  # the frames of the last two seconds wait for others of that time
+    assert (len(reading.outcomes), reading.num_asked) == (80, 80)
 
 
 def test_frames_of_four_periods_make_a_window() -> None:
-    entries = [entry(time=1000 + t / 10, camera=f"cam{t}") for t in range(40)]
+    entries = [entry(time=1000 + t / 10, camera=f"cam{t}") for t in range(60)]
     windows = [sample.window for sample in read(*entries, period_s=0.25).samples]
-    assert windows == [1000] * 10 + [1001] * 10 + [1002] * 10 + [1003] * 10
+    assert windows[:40] == [1000] * 10 + [1001] * 10 + [1002] * 10 + [1003] * 10
     assert {sample.window for sample in read(*entries).samples} == {None}
+
+
+def test_a_slow_frame_is_judged_as_often_as_a_quick_one() -> None:
+    """Every fifth frame of a camera is slow, and told of after three that came later."""
+    told = [(at / 10 + (0.4 if at % 5 == 0 else 0.03), at) for at in range(3000)]
+    thinning, samples = Thinning(0.25), []
+    for _, at in sorted(told):
+        one = entry(time=1000 + at / 10, candidate=arm("2", latency_ms=400.0 if at % 5 == 0 else 30.0))
+        page = {"next": at, "dropped": 0, "observations": [one]}
+        samples += read_page(page, promotion=7, version="2", thinning=thinning).samples
+    slow = [sample.latency_ms == 400.0 for sample in samples]
+    assert len(slow) > 900
+    assert sum(slow) / len(slow) == pytest.approx(0.2, abs=0.01)
+
+
+@pytest.mark.parametrize("step_s", [-3600.0, 3600.0])
+def test_frames_are_judged_on_after_the_clock_was_set(step_s: float) -> None:
+    thinning, num = Thinning(0.25), 0
+    for at in range(200):
+        time_s = 10_000 + at / 10 + (step_s if at == 100 or (at > 100 and step_s < 0) else 0.0)
+        page = {"next": at, "dropped": 0, "observations": [entry(time=time_s)]}
+        num += len(read_page(page, promotion=7, version="2", thinning=thinning).samples)
+    assert num > 45
 
 
 def test_thinning_lets_a_clock_go_back() -> None:

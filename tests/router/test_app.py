@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from bentos.router import routing
+from bentos.router.admin import load_token
 from bentos.router.app import Router, RouterSettings
-from bentos.router.state import StateError
+from bentos.router.state import StateError, load_table
 
 
 async def status_of(bench: Any, path: str) -> int:
@@ -80,7 +81,7 @@ async def test_the_token_is_required(bench: Any, authorization: str | None, path
 async def test_the_token_is_readable_by_its_owner_only_and_stays(bench: Any, tmp_path: Path) -> None:
     path = tmp_path / "router" / "token"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert Router(RouterSettings(tmp_path / "router")).token == bench.router.token == path.read_text().strip()
+    assert load_token(path) == bench.router.token == path.read_text().strip()
 
 
 @pytest.mark.parametrize(
@@ -186,6 +187,7 @@ async def test_a_restart_goes_on_with_routing_and_canary_cameras(bench: Any, tmp
         bench.router.cameras.see(f"cam{number}")
     await bench.route("canary", 0.5)
     taken = set(bench.router.cameras.taken)
+    await bench.router.drain()
     again = Router(RouterSettings(tmp_path / "router"))
     assert again.table.current == bench.router.table.current
     assert set(again.cameras.taken) == taken and len(taken) == 4
@@ -216,7 +218,7 @@ async def test_whoever_gave_an_order_may_be_gone_before_it_is_done(
         return bool((await bench.get("/routing"))["mode"] == "canary")
 
     await bench.until(done)
-    assert Router(RouterSettings(tmp_path / "router")).table.current == bench.router.table.current
+    assert load_table(tmp_path / "router" / "routing.json").current == bench.router.table.current
     assert bench.router.cameras.share == 0.5
 
 
@@ -255,7 +257,9 @@ async def test_ready_while_anybody_can_answer(bench: Any) -> None:
     assert state == {"champion": {"ready": False, "hangs": False}, "candidate": {"ready": True, "hangs": False}}
 
 
-async def test_a_router_that_is_about_to_end_takes_no_orders(bench: Any, tmp_path: Path) -> None:
+async def test_a_router_that_is_about_to_end_takes_no_orders_and_writes_nothing(bench: Any, tmp_path: Path) -> None:
+    bench.router.cameras.see("arrives early")
+    await bench.route("canary", 1.0)
     await bench.route("champion")
     bench.champion.gate = asyncio.Event()
     frame = asyncio.ensure_future(bench.detect())
@@ -266,6 +270,9 @@ async def test_a_router_that_is_about_to_end_takes_no_orders(bench: Any, tmp_pat
     assert (status, body["error"]["code"]) == (503, "draining")
     successor = Router(RouterSettings(tmp_path / "router", port=0, admin_port=0))
     await successor.start()  # the state is its own already
+    kept = (tmp_path / "router" / "cameras.json").read_bytes()
+    bench.router.cameras.see("arrives late")
+    assert (tmp_path / "router" / "cameras.json").read_bytes() == kept
     bench.champion.gate.set()
     assert (await frame).status == 200
     assert await drain
@@ -273,8 +280,11 @@ async def test_a_router_that_is_about_to_end_takes_no_orders(bench: Any, tmp_pat
 
 
 async def test_two_routers_never_share_a_state_directory(bench: Any, tmp_path: Path) -> None:
+    """The second one does not even read it: the first may be about to write, and to let go."""
+    (tmp_path / "router" / "cameras.json").write_text("half")
     with pytest.raises(StateError, match=r"another router works with .*--state-dir"):
-        await Router(RouterSettings(tmp_path / "router", port=0, admin_port=0)).start()
+        Router(RouterSettings(tmp_path / "router"))
+    assert (tmp_path / "router" / "cameras.json").read_text() == "half"
 
 
 def test_a_broken_routing_file_without_a_copy_is_named_with_its_remedy(tmp_path: Path) -> None:

@@ -163,11 +163,16 @@ async def test_a_back_end_that_let_wait_for_its_limit_hangs_until_it_answered_so
     pool.close_idle()
 
 
-async def test_an_answer_nobody_asked_for_is_never_taken_for_the_next(script: Script, pool: Pool) -> None:
+@pytest.mark.parametrize("cut", [1, 30, None])
+async def test_an_answer_nobody_asked_for_is_never_taken_for_the_next(
+    script: Script, pool: Pool, cut: int | None
+) -> None:
+    """Nor spoils it when only its beginning came with the answer before."""
     stray = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nstray"
-    script.turns = [[OK + stray, OK], [OK]]
+    script.turns = [[OK + stray[:cut], OK], [OK]]
     assert await ask(pool) == (200, b"ok")
     assert await ask(pool) == (200, b"ok")
+    assert script.num_connections == 2
 
 
 async def test_refused(script: Script) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -12,6 +14,7 @@ from bentos.router.arms import OTHER, Arms, ForwardingLimits, Frame
 from bentos.router.connections import Patience
 from bentos.router.fallback import Outcome, serve
 from bentos.router.messages import Reply, Request
+from bentos.router.metrics import Metrics
 from bentos.router.observations import Answer
 from bentos.router.routing import Arm, Backend, Snapshot
 
@@ -39,6 +42,7 @@ class PlayedArms:
     def __init__(self, champion: str, candidate: str, known_to_hang: set[Arm], unready: set[Arm]) -> None:
         self.behaviour: dict[Arm, str] = {"champion": champion, "candidate": candidate}
         self.asked: list[Arm] = []
+        self.num_refused, self.num_to_refuse = 0, 0
         self.timeouts_s: dict[Arm, float] = {}
         self._known_to_hang, self._unready = known_to_hang, unready
 
@@ -48,6 +52,13 @@ class PlayedArms:
     def can_answer(self, frame: Frame, arm: Arm) -> bool:
         return arm not in self._unready | self._known_to_hang
 
+    def when_overdue(self, then: Callable[[], None]) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(SHORT_S, then)
+
+    def take_hedge(self, frame: Frame, arm: Arm) -> bool:
+        self.num_refused += 1
+        return self.num_refused > self.num_to_refuse
+
     async def ask(self, frame: Frame, arm: Arm, timeout_s: float, patience: Patience | None = None) -> Answer:
         self.asked.append(arm)
         self.timeouts_s[arm] = timeout_s
@@ -55,11 +66,11 @@ class PlayedArms:
         needed_s = {"late": (SHORT_S + LONG_S) / 2, "hangs": 1000.0}.get(behaviour, 0.0)
         ended = asyncio.Event()
         cast(Any, patience or Patience()).end = lambda why: ended.set()
-        try:
-            await asyncio.wait_for(ended.wait(), min(needed_s, timeout_s))
-            timed_out = True  # the other arm was sooner
-        except TimeoutError:
-            timed_out = needed_s > timeout_s
+        timed_out = needed_s > timeout_s
+        if needed_s:  # else it answers at once, however busy this machine is
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), min(needed_s, timeout_s))
+                timed_out = True  # the other arm was sooner
         status = 0 if timed_out else STATUS[behaviour]
         reply = Reply(status, [], b"") if status else None
         error = None if 0 < status < 500 and behaviour != "malformed" else behaviour
@@ -72,8 +83,10 @@ async def play(
     candidate: str,
     known: set[Arm] = frozenset(),
     unready: set[Arm] = frozenset(),  # type: ignore[assignment]
+    num_to_refuse: int = 0,
 ) -> tuple[Outcome, PlayedArms]:
     arms = PlayedArms(champion, candidate, known, unready)
+    arms.num_to_refuse = num_to_refuse
     return await serve(cast(Arms, arms), FRAME, meant), arms
 
 
@@ -133,3 +146,38 @@ async def test_a_client_that_sends_too_much_is_not_sent_elsewhere() -> None:
     for meant in ("champion", "candidate"):
         outcome, arms = await play(cast(Arm, meant), "limits", "limits")
         assert (len(arms.asked), outcome.served.status) == (1, 429)
+
+
+@pytest.mark.parametrize(("champion", "asked"), [("hangs", 2), ("late", 1)])
+async def test_an_overdue_frame_without_room_is_looked_at_again(champion: str, asked: int) -> None:
+    """It keeps its place at the champion meanwhile."""
+    num_to_refuse = 3 if champion == "hangs" else 1000
+    outcome, arms = await play("champion", champion, "good", num_to_refuse=num_to_refuse)
+    assert outcome.served.good and len(arms.asked) == asked
+    assert arms.num_refused == 4 or champion == "late"
+
+
+class Heard(dict[str, Any]):
+    """Pools of back ends that answered others a moment ago, or long ago."""
+
+    def __init__(self, lately: bool) -> None:
+        self.lately = lately
+
+    def __missing__(self, url: str) -> Heard:
+        return self
+
+    def heard_within(self, seconds: float) -> bool:
+        return self.lately
+
+
+async def test_who_is_slow_but_answers_others_has_few_frames_sent_elsewhere_too() -> None:
+    """Else every frame of an overload would be asked for twice, and the overload never end."""
+    limits = ForwardingLimits(hedged_share=0.5, hedges_at_once=2)
+    arms = Arms(cast(Any, Heard(lately=True)), Metrics(), limits)
+    assert [arms.take_hedge(FRAME, "candidate") for _ in range(3)] == [True, True, False]
+    for _ in range(2):
+        arms.when_overdue(lambda: None).cancel()
+    assert [arms.take_hedge(FRAME, "candidate") for _ in range(2)] == [True, False]
+    assert arms.take_hedge(FRAME, "champion")  # it had the candidate's frames before
+    silent = Arms(cast(Any, Heard(lately=False)), Metrics(), limits)
+    assert all(silent.take_hedge(FRAME, "candidate") for _ in range(20))

@@ -109,6 +109,66 @@ async def test_a_body_over_the_limit_is_refused_and_the_client_can_read_why(host
     assert orjson.loads(answer)["error"]["request_id"] == "id-1"
 
 
+async def test_a_body_does_not_count_as_the_headers_of_the_request_behind_it(host: Host) -> None:
+    host.listener.limits = ListenerLimits(head_bytes=4096)
+    reader, writer = await host.connect()
+    body = b"x" * 100_000
+    writer.write(POST + b"content-length: %d\r\n\r\n" % len(body) + body + b"GET /next HTTP/1.1\r\nx-")
+    assert (await read_answer(reader))[0] == 200
+    writer.write(b"a: 1\r\n\r\n")
+    assert await read_answer(reader) == (200, b"/next ")
+    writer.close()
+
+
+async def test_slow_clients_cannot_fill_the_memory_and_small_bodies_always_find_room(host: Host) -> None:
+    host.listener.limits = ListenerLimits(body_bytes=1000, all_bodies_bytes=1650, small_body_bytes=100)
+    slow = [await host.connect() for _ in range(2)]
+    for number, (_, writer) in enumerate(slow):
+        writer.write(POST + b"content-length: 900\r\n\r\n" + b"x" * 700)
+        while host.listener.num_held_bytes < 700 * (number + 1):
+            await asyncio.sleep(0)
+    reader, refused = await host.connect()
+    refused.write(POST + b"x-request-id: id-1\r\ncontent-length: 300\r\n\r\n" + b"x" * 300)
+    status, body = await read_answer(reader)
+    assert (status, code(body), orjson.loads(body)["error"]["request_id"]) == (503, "overloaded", "id-1")
+    assert (await host.ask(POST + b"content-length: 100\r\n\r\n", b"x" * 100))[0] == 200
+    assert host.listener.num_held_bytes == 1400
+    slow[0][1].write(b"x" * 200)
+    assert (await read_answer(slow[0][0]))[0] == 200
+    assert host.listener.num_held_bytes == 700
+    slow[1][1].transport.abort()
+    while host.listener.num_held_bytes:
+        await asyncio.sleep(0)
+    refused.close()
+    slow[0][1].close()
+
+
+async def test_a_client_that_leaves_gives_the_memory_of_its_body_back(host: Host) -> None:
+    _, writer = await host.connect()
+    writer.write(POST.replace(b"/x", b"/wait") + b"content-length: 3\r\n\r\nabc")
+    await host.entered.wait()
+    assert host.listener.num_held_bytes == 3
+    writer.transport.abort()
+    await asyncio.wait_for(host.cancelled.wait(), 20)
+    assert host.listener.num_held_bytes == 0
+
+
+async def test_a_client_that_never_fetches_its_answer_is_left(host: Host) -> None:
+    async def handle(request: Request) -> Reply:
+        return Reply(200, [], b"x" * 16_000_000)
+
+    host.listener.handler = handle
+    reader, writer = await host.connect()
+    writer.write(b"GET / HTTP/1.1\r\n\r\n")
+    await reader.readexactly(1)
+    async with asyncio.timeout(20):
+        while host.listener.connections:
+            for connection in list(host.listener.connections):
+                connection.close_if_stale(asyncio.get_running_loop().time() + 1000)
+            await asyncio.sleep(0.01)
+    writer.close()
+
+
 async def test_who_expects_100_continue_gets_it(host: Host) -> None:
     reader, writer = await host.connect()
     writer.write(POST + b"content-length: 3\r\nexpect: 100-continue\r\n\r\n")

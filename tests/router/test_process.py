@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import resource
 import signal
 import socket
 import sys
@@ -162,6 +163,17 @@ async def test_a_champion_that_is_stopped_loses_no_frame_and_is_used_again_when_
         champion.send_signal(signal.SIGCONT)
         while await served_by() != "champion":
             pass
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux tells the limits of another process")
+async def test_many_users_do_not_end_at_the_soft_limit_of_open_files(spawn: Spawn) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
+    try:
+        process, _, _ = await spawn()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert resource.prlimit(process.pid, resource.RLIMIT_NOFILE) == (hard, hard)
 
 
 def test_a_port_in_use_is_named(tmp_path: Path, caplog: Any) -> None:
