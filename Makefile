@@ -39,7 +39,7 @@ test: check  ## Checks and the whole test suite
 	@$(BIN)/python -m pytest $(addprefix --ignore=,$(SIDE_BY_SIDE))
 
 test-deep: $(STAMP)  ## Trainings killed, on two machines, from a work pool, reproduced; eight minutes
-	@$(BIN)/python -m pytest -m deep tests/adapters tests/benchmarks tests/integration tests/training
+	@$(BIN)/python -m pytest -m deep tests/adapters tests/benchmarks tests/comparison tests/integration tests/training tests/test_compare.py
 
 test-chaos: $(STAMP)  ## Fuzz, soak and overload a real service; kill, stop and starve promotions; half an hour
 	@$(BIN)/python -m pytest -m chaos -s $(CHAOS)
