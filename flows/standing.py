@@ -93,13 +93,14 @@ def standing_lines(promotion: int, version: str, found: Standing) -> list[str]:
     held = "held in " if found.is_held else ""
     lines = [f"promotion   {promotion}: version {version} {held}{found.state}{weight}{since}"]
     if found.num is not None:
-        lines.append(f"evidence    {found.num} of {found.num_needed} frames judged: {found.reason}")
+        judged = f"{found.num} of {found.num_needed} frames judged"
+        more = f": {found.reason}" if found.reason and found.reason != judged else ""
+        lines.append(f"evidence    {judged}{more}")
     elif found.reason:
         lines.append(f"            {found.reason}")
-    for one in found.figures:
-        value = "none" if one.value is None else f"{one.value:.3g}"
+    for one in (figure for figure in found.figures if figure.num):
         lines.append(
-            f"evidence    {one.metric:<18} {value} of {one.num} frames, limit {one.limit:.3g}, "
+            f"evidence    {one.metric:<18} {one.value or 0.0:.3g} of {one.num} frames, limit {one.limit:.3g}, "
             f"e = {one.e_value:.3g}, decides at {one.e_needed:.3g}"
         )
     if found.asks:
