@@ -99,7 +99,7 @@ CASES = (
          params={"max_error_share": 0.001, "shadow_frames": 1000, "state_deadline_s": 900}),
     Case("p95 100 ms to 130 ms", "found", _LATENCY, within=1000, params=_LONG_SHADOW),
     Case("30 % slower, recorded shape", "found", Kind(latency="alone", p95_ms=BUDGET_MS, slower=1.3), within=3000,
-         params=_LONG_SHADOW),
+         params={"shadow_frames": 2000}),
     Case("agreement .90, floor .95", "found", Kind(agreement=(0.90, 0.13)), within=300, params={"min_agreement": 0.95}),
     Case("empty boxes", "found", Kind(agreement=None), within=20),
     Case("slower by 1 % every second", "found", Kind(drift_per_s=0.01), within=2500, params={"bake_frames": 1500}),
