@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CHAOS ?= tests/chaos
+DEEP ?= $(addprefix tests/,adapters benchmarks comparison integration training test_compare.py)
 
 .PHONY: help demo test test-deep test-chaos check install bench down clean
 .DEFAULT_GOAL := help
@@ -39,7 +40,7 @@ test: check  ## Checks and the whole test suite
 	@$(BIN)/python -m pytest $(addprefix --ignore=,$(SIDE_BY_SIDE))
 
 test-deep: $(STAMP)  ## Trainings killed, on two machines, from a work pool, reproduced; eight minutes
-	@$(BIN)/python -m pytest -m deep tests/adapters tests/benchmarks tests/comparison tests/integration tests/training tests/test_compare.py
+	@$(BIN)/python -m pytest -m deep $(DEEP)
 
 test-chaos: $(STAMP)  ## Fuzz, soak and overload a real service; kill, stop and starve promotions; half an hour
 	@$(BIN)/python -m pytest -m chaos -s $(CHAOS)
