@@ -147,6 +147,8 @@ class Duties:
         self._effects.route(self._state, Routing("champion", challenger))
         if old is not None:
             self._effects.stop(self._state, old, self._params.drain_deadline_s)
+        elif self._arms.champion is not None:
+            self._effects.stopped(self._state, self._arms.champion)
         return Event.ADVANCE, f"version {challenger.version} reigns"
 
     def _roll_back(self) -> Ending:
@@ -160,6 +162,8 @@ class Duties:
             self._effects.enthrone(self._state, self._arms.champion)
         if (challenger := self._arms.find_challenger()) is not None:
             self._effects.stop(self._state, challenger, min(STOP_GRACE_S, self._params.drain_deadline_s))
+        else:
+            self._effects.stopped(self._state, self._arms.challenger)
         return Event.ADVANCE, self._effects.journal.read(self._entry.id).sentence
 
     def _resume(self) -> Ending | None:

@@ -90,6 +90,12 @@ class Effects:
             lambda: self.traffic.stop(backend, grace_s),
         )
 
+    def stopped(self, state: str, version: Version) -> None:
+        """Mark that a version is gone which a controller meant to stop, and died over."""
+        name = f"stop version {version.version}"
+        if self.journal.effects(self.promotion).get(name) == "INTENT":
+            self._do(state, name, lambda: True, lambda: None)
+
     def enthrone(self, state: str, version: Version | None) -> None:
         """Have a version reign in the registry, or nobody."""
         wanted = version and (version.version, version.digest)

@@ -115,11 +115,18 @@ class Stack:
         for version, digest in DIGESTS.items():
             (home / f"digest-{version}").write_text(digest)
         self.controllers: list[Controller] = []
-        self._port, self._admin_port = find_free_port(), find_free_port()
-        self.url, self.admin_url = f"http://127.0.0.1:{self._port}", f"http://127.0.0.1:{self._admin_port}"
-        self.start_router()
+        self._start_router_somewhere()
         self.traffic = LocalTraffic(home, self.admin_url, home / "router", detector_command(home))
         self.registry = FileRegistry(home / "registry")
+
+    def _start_router_somewhere(self) -> None:
+        """Take other ports where somebody else took these between looking and listening."""
+        for attempts_left in reversed(range(5)):
+            self._port, self._admin_port = find_free_port(), find_free_port()
+            self.url, self.admin_url = f"http://127.0.0.1:{self._port}", f"http://127.0.0.1:{self._admin_port}"
+            with contextlib.suppress(AssertionError) if attempts_left else contextlib.nullcontext():
+                self.start_router()
+                return
 
     def start_router(self) -> ServiceRecord:
         """Start the router, on the same ports and state as ever."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from flows.adapters.fake_traffic import Behaviour
 from flows.errors import TcaError
-from flows.rollout.journal import latest_promotions
+from flows.rollout.journal import latest_promotions, open_journal
 from flows.rollout.record import verify_record
 
 JOURNAL = ("open_promotion", "move", "intend", "complete", "save_verdict")
@@ -117,6 +117,10 @@ def test_killed_at_any_moment(rollout, ram_folder: Path, kind: str) -> None:
             assert_users_are_served(one)
             checked = verify_record(one.record, one.view())
             assert checked.passed, f"killed at moment {moment}: {checked.problem}"
+            with open_journal(one.journal_path) as journal:
+                stops = {name: status for name, status in journal.effects(1).items() if name.startswith("stop")}
+            # Taken back before it began, there was nothing to stop; once meant, it is seen to its end.
+            assert set(stops.values()) <= {"DONE"}, f"killed at moment {moment}: {stops}"
         moment += 1
     assert moment > 50
 
