@@ -32,8 +32,8 @@ check: $(STAMP)  ## Style, types and architecture
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-# What starts no services is tested two files at a time, the rest one after the other: it wants all cores.
-SIDE_BY_SIDE := $(addprefix tests/,adapters changes ci comparison dataset exporting infra rollout training) $(wildcard tests/test_*.py)
+# Two files at a time; the detector and the whole train want all cores, so they come one after the other.
+SIDE_BY_SIDE := $(addprefix tests/,adapters benchmarks changes ci comparison dataset exporting infra promotion rollout router training) $(wildcard tests/test_*.py)
 
 test: check  ## Checks and the whole test suite
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(SIDE_BY_SIDE)
