@@ -12,20 +12,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from bentos.router.routing import Snapshot, parse_snapshot
+from flows.rollout.report import EvidenceFigure
 from flows.settings import Project
-
-
-class StandingFigure(BaseModel):
-    """One e-value as it stands."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    metric: str = Field(description="what is tested")
-    num: int = Field(description="frames it rests on")
-    value: float | None = Field(description="share of events, or mean agreement")
-    limit: float = Field(description="what it is held against")
-    e_value: float = Field(description="evidence by now")
-    e_needed: float = Field(description="from here on it decides")
 
 
 class Standing(BaseModel):
@@ -42,7 +30,7 @@ class Standing(BaseModel):
     num: int | None = Field(description="frames judged in this state; null: it is not judged")
     num_needed: int | None = Field(description="frames it needs at least")
     reason: str | None = Field(description="first reason of the last verdict")
-    figures: tuple[StandingFigure, ...] = Field(description="the e-values, those for harm first")
+    figures: tuple[EvidenceFigure, ...] = Field(description="the e-values, those for harm first")
     asks: str | None = Field(description="gate at which a person must agree before it goes on")
 
 
@@ -155,8 +143,8 @@ def _named(state: Mapping[str, Any]) -> str:
     return f"{name} step {state.get('step', 0) + 1}" if name == "CANARY" else name
 
 
-def _figure(one: Mapping[str, Any]) -> StandingFigure:
-    return StandingFigure(
+def _figure(one: Mapping[str, Any]) -> EvidenceFigure:
+    return EvidenceFigure(
         metric=str(one["metric"]),
         num=int(one["num"]),
         value=one["value"],
